@@ -1,0 +1,52 @@
+# Everything runs from one virtual environment. `make` alone says what there is.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test pytest lint types bench train-tiny constraints clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv and install everything into it; a second time it returns at once
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(READY) ## Tell the whole story on this machine, then end (about 8 minutes; under one the second time)
+	@$(BIN)/python -m deploy.local.demo
+
+dev: $(READY) ## Dagster UI, daemon and MLflow on the state that the demo left; Ctrl-C stops them
+	@$(BIN)/python -m deploy.local.dev
+
+test: lint types pytest ## Lint, import contracts, types and tests
+
+pytest: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+lint: $(READY) ## Ruff and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+
+types: $(READY) ## Types, by ty
+	$(BIN)/ty check --python $(VENV)
+
+bench: $(READY) ## Measure what the README reports; takes a while, wants a quiet machine
+	$(BIN)/python -m tests.benchmarks
+
+train-tiny: $(READY) ## Train videogen-tiny again from its seeds; resumes where it stopped
+	$(BIN)/python -m training
+
+constraints: $(READY) ## Write the versions installed now into constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^videogen' -e ' @ ' | sed 's/+cpu$$//' > constraints.txt
+
+clean: ## Remove the demo's state and every cache; .venv and var/training stay
+	rm -rf $(addprefix var/,artifacts dagster demo mlartifacts mlflow.db store)
+	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
