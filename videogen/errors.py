@@ -1,0 +1,158 @@
+"""Every error that videogen raises on purpose.
+
+* VideogenError
+  + InvalidRequest: a field of a request is not allowed
+    - UnknownWord: a prompt holds a word that the model does not know
+  + InvalidSetting: an environment variable is not allowed
+  + ArtifactError
+    - ArtifactMissing, ArtifactCorrupt, ArtifactRefused, DiskFull
+  + EngineError
+    - EngineUnavailable: it cannot run on this machine
+    - EngineBuildFailed
+  + DeviceError: what should run networks does not answer
+    - DeviceBusy: others hold it
+  + GenerationFailed: a request was fine, its video could not be made
+  + StoreError
+    - RecordNotFound, RecordDamaged, StoreConflict, LeaseLost, StoreUnavailable
+  + RegistryError
+    - VersionNotFound, RegistryUnavailable
+  + MediaError
+    - InvalidFrames: an array is not the frames of a clip
+    - UndecodableVideo: bytes are not a video that can be read
+  + QualityError
+    - MetricUnavailable: what a measure needs is not on this machine
+"""
+
+
+class VideogenError(Exception):
+    """The root; catch it to catch them all."""
+
+
+class InvalidRequest(VideogenError):
+    """A field of a request is not allowed. Names the field, what was given, and what is allowed."""
+
+    def __init__(self, field: str, given: object, allowed: str) -> None:
+        shown = repr(given)
+        if len(shown) > 120:
+            length = len(given) if isinstance(given, str) else len(shown)
+            shown = f"{shown[:100]}… ({length:,} characters)"
+        super().__init__(f"{field}: got {shown}; allowed: {allowed}")
+        self.field, self.given, self.allowed = field, given, allowed
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.field, self.given, self.allowed)
+
+
+class UnknownWord(InvalidRequest):
+    """A prompt holds a word that the model was never taught."""
+
+
+class InvalidSetting(VideogenError):
+    """An environment variable holds what it may not. Names the variable, what it holds, and what is allowed."""
+
+    def __init__(self, variable: str, given: str, allowed: str) -> None:
+        super().__init__(f"{variable}: got {given!r}; allowed: {allowed}")
+        self.variable, self.given, self.allowed = variable, given, allowed
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.variable, self.given, self.allowed)
+
+
+class ArtifactError(VideogenError):
+    """Something is wrong with a stored folder of files."""
+
+
+class ArtifactMissing(ArtifactError):
+    """There is no such artifact."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """A file's content is not what its manifest says."""
+
+
+class ArtifactRefused(ArtifactError):
+    """A file is of a kind that is never read, such as a pickle, or a path leads out of its folder."""
+
+
+class DiskFull(ArtifactError):
+    """There is no room left for what was being written."""
+
+
+class EngineError(VideogenError):
+    """An engine could not be built, loaded or run."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot run on this machine."""
+
+
+class EngineBuildFailed(EngineError):
+    """The builder refused the graph."""
+
+
+class DeviceError(VideogenError):
+    """What should run networks does not answer."""
+
+
+class DeviceBusy(DeviceError):
+    """Others hold the device, and the time to wait is over."""
+
+
+class GenerationFailed(VideogenError):
+    """A request was fine, but its video could not be made."""
+
+
+class StoreError(VideogenError):
+    """The store could not do what was asked."""
+
+
+class RecordNotFound(StoreError):
+    """There is no record of that id."""
+
+
+class RecordDamaged(StoreError):
+    """A record is there, but holds what nobody wrote."""
+
+
+class StoreConflict(StoreError):
+    """Somebody else changed the record first."""
+
+
+class LeaseLost(StoreError):
+    """The lease ran out or was taken over: this holder's writes are refused."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached."""
+
+
+class RegistryError(VideogenError):
+    """The model registry could not do what was asked."""
+
+
+class VersionNotFound(RegistryError):
+    """The registry has no such model version."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry cannot be reached."""
+
+
+class MediaError(VideogenError):
+    """A video or a picture could not be read or written."""
+
+
+class InvalidFrames(MediaError):
+    """An array is not the frames of a clip, or does not fit what is asked of it."""
+
+
+class UndecodableVideo(MediaError):
+    """Bytes are not a video that can be read."""
+
+
+class QualityError(VideogenError):
+    """A measure of quality could not be taken."""
+
+
+class MetricUnavailable(QualityError):
+    """What the measure needs is not on this machine; the message says how to get it."""

@@ -1,0 +1,66 @@
+"""From the name that a request uses for a model to one version's files: aliases are resolved at acceptance, once."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videogen.errors import EngineUnavailable, InvalidRequest
+from videogen.models.spec import ModelSpec, read_spec
+
+if TYPE_CHECKING:
+    from videogen.artifacts import Artifacts
+    from videogen.devices import Device
+    from videogen.store.records import ServedEngine
+    from videogen.store.store import Store
+
+CHAMPION = "champion"
+WEIGHTS = "weights"
+"""The kind under which the artifacts keep a version's files; the key is the version's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """One model version: what it is called, what it is, where its files lie, which engines have passed its gates."""
+
+    label: str
+    version_digest: str
+    folder: Path
+    spec: ModelSpec
+    targets: Mapping[str, "ServedEngine"]
+
+    @property
+    def vocabulary(self) -> Iterable[str] | None:
+        """The words that its tokenizer knows; None where any text will do."""
+        from videogen.models.loading import load_tokenizer
+
+        return getattr(load_tokenizer(self.folder), "vocabulary", None)
+
+
+def resolve_model(reference: str, store: "Store", artifacts: "Artifacts") -> ResolvedModel:
+    """The version that `NAME`, `NAME@champion` or `NAME@NUMBER` stands for now; it has passed its gates.
+
+    Raises InvalidRequest if the model has no champion, or if the number is neither the champion nor the one before it.
+    """
+    name, _, wanted = reference.partition("@")
+    champion = store.champion(name)
+    if champion is None:
+        raise InvalidRequest(
+            "model", reference, f"a model with a champion; {name or 'this'} has none yet (see: videogen models list)"
+        )
+    serving = {found.label: found for found in (champion, champion.previous) if found is not None}
+    chosen = champion if wanted in ("", CHAMPION) else serving.get(reference)
+    if chosen is None:
+        raise InvalidRequest("model", reference, f"{name}, {name}@{CHAMPION} or {' or '.join(serving)}")
+    folder = artifacts.get(WEIGHTS, chosen.version_digest)
+    return ResolvedModel(chosen.label, chosen.version_digest, folder, read_spec(folder), chosen.targets)
+
+
+def runnable_target(targets: Mapping[str, "ServedEngine"], device: "Device", label: str) -> str:
+    """The target that serves on this kind of device. Raises EngineUnavailable, naming those that there are."""
+    wanted = ("cpu",) if device.kind == "cpu" else ("tensorrt", "tensorrt-rtx", "cpu")
+    for target in wanted:
+        if target in targets:
+            return target
+    passed = ", ".join(targets) or "none"
+    raise EngineUnavailable(f"{label}: no engine that passed its gates runs on {device}; those that did: {passed}")

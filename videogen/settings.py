@@ -1,0 +1,68 @@
+"""Where this installation keeps its state and what it builds for, read from the environment once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from videogen.errors import InvalidSetting
+
+Target = Literal["cpu", "tensorrt-rtx", "tensorrt"]
+
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Values a command, a run or a service starts from. Every path is absolute."""
+
+    home: Path
+    store_url: str
+    artifacts_url: str
+    tracking_uri: str
+    targets: tuple[Target, ...]
+    threads: int
+
+    @property
+    def dagster_home(self) -> Path:
+        """The folder that DAGSTER_HOME names for `make demo` and `make dev`."""
+        return self.home / "dagster"
+
+    @property
+    def tracking_artifacts(self) -> Path:
+        """Where a local MLflow keeps its files."""
+        return self.home / "mlartifacts"
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from `environment` (the process's own if not given); a variable that is empty counts as unset.
+
+    Raises InvalidSetting, naming the variable, what it holds and what is allowed.
+    """
+    given = {name: value for name, value in (os.environ if environment is None else environment).items() if value}
+    home = Path(given.get("VIDEOGEN_HOME", "var")).expanduser().absolute()
+    return Settings(
+        home=home,
+        store_url=given.get("VIDEOGEN_STORE_URL", f"embedded:{home / 'store'}"),
+        artifacts_url=given.get("VIDEOGEN_ARTIFACTS_URL", str(home / "artifacts")),
+        tracking_uri=given.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        targets=_targets(given.get("VIDEOGEN_TARGETS", "cpu")),
+        threads=_threads(given.get("VIDEOGEN_THREADS")),
+    )
+
+
+def _targets(text: str) -> tuple[Target, ...]:
+    names = [name.strip() for name in text.split(",")]
+    targets = tuple(target for target in TARGETS if target in names)
+    if len(targets) != len(names):
+        raise InvalidSetting("VIDEOGEN_TARGETS", text, f"a comma-separated list of {', '.join(TARGETS)}")
+    return targets
+
+
+def _threads(text: str | None) -> int:
+    if text is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise InvalidSetting("VIDEOGEN_THREADS", text, "a whole number from 1 to 1024")
+    return int(text)
