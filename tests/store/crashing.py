@@ -1,0 +1,62 @@
+"""Record stores that die between two writes, and that remember what was written."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from videogen.errors import RecordDamaged
+from videogen.store.primitives import Record, RecordStore, Set, Write
+from videogen.store.records import END_STATES
+
+
+class Crash(BaseException):
+    """The process is gone: nothing may catch this."""
+
+
+class WatchedRecordStore(RecordStore):
+    """Passes everything on to `inner`; counts how often each generation and each request came to its end.
+
+    With `writes_left` it dies before the write after those; `backwards` turns the order within `write_many` around,
+    for no order is promised there.
+    """
+
+    def __init__(
+        self, inner: RecordStore, ends: Counter, writes_left: int | None = None, backwards: bool = False
+    ) -> None:
+        self.inner, self.ends, self.writes_left, self.backwards = inner, ends, writes_left, backwards
+
+    def now(self) -> float:
+        return self.inner.now()
+
+    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+        return self.inner.read_many(kind, keys)
+
+    def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
+        return self.inner.map_range(kind, key, after, limit)
+
+    def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        done: dict[int, Record | None] = {}
+        order = range(len(writes))
+        for index in reversed(order) if self.backwards else order:
+            if self.writes_left is not None:
+                if self.writes_left == 0:
+                    raise Crash
+                self.writes_left -= 1
+            done[index] = self.inner.write_many([writes[index]])[0]
+            if done[index] is not None:
+                self._count(writes[index])
+        return [done[index] for index in order]
+
+    def _count(self, write: Write) -> None:
+        for operation in write.operations:
+            ends = {"generation": ("done",), "request": END_STATES}.get(write.kind, ())
+            if isinstance(operation, Set) and operation.bin == "state" and operation.value in ends:
+                self.ends[write.kind, write.key] += 1
+
+    def flush(self) -> None:
+        self.inner.flush()
+
+    def purge(self) -> int:
+        return self.inner.purge()
+
+    def close(self) -> None:
+        self.inner.close()

@@ -1,0 +1,210 @@
+"""What every backend promises; a new one is added to `records` and passes the same tests."""
+
+import threading
+import time
+
+import pytest
+
+from videogen.errors import RecordDamaged, StoreUnavailable
+from videogen.store.embedded import EmbeddedRecordStore
+from videogen.store.memory import MemoryRecordStore
+from videogen.store.primitives import (
+    MAX_PAYLOAD,
+    NEVER,
+    Add,
+    Is,
+    MapIs,
+    MapPut,
+    MapRemove,
+    Record,
+    Set,
+    SetPayload,
+    Unwritten,
+    Write,
+    either,
+    every,
+)
+from videogen.store.store import open_records
+
+
+@pytest.fixture(params=["memory", "embedded"])
+def records(request, tmp_path):
+    store = MemoryRecordStore() if request.param == "memory" else EmbeddedRecordStore(tmp_path / "store")
+    yield store
+    store.close()
+
+
+def put(key="a", *operations, **options):
+    return Write("kind", key, operations or (Set("n", 1),), **options)
+
+
+def test_what_was_written_is_read_back(records):
+    operations = (Set("text", "ü\n'"), Set("n", 2**62), Set("x", 0.5), Set("yes", True), Set("list", ["a", "b"]))
+    written = records.write(put("a", *operations, SetPayload(bytes(range(256)))))
+    found = records.read("kind", "a")
+    assert found.bins == {"text": "ü\n'", "n": 2**62, "x": 0.5, "yes": True, "list": ["a", "b"]} == written.bins
+    assert found.payload == bytes(range(256))
+    assert records.read("kind", "b") is None and records.read("other", "a") is None
+
+
+def test_a_write_changes_only_the_bins_it_names(records):
+    records.write(put("a", Set("n", 1), Set("m", 2), SetPayload(b"x")))
+    records.write(put("a", Set("n", None)))
+    assert records.read("kind", "a").bins == {"n": None, "m": 2}
+    assert records.read("kind", "a").payload == b"x"
+
+
+def test_many_are_read_in_the_order_asked(records):
+    records.write_many([put(f"k{i}", Set("n", i)) for i in range(700)])
+    found = records.read_many("kind", [f"k{i}" for i in reversed(range(700))] + ["none"])
+    assert [record.bins["n"] for record in found[:-1]] == list(reversed(range(700))) and found[-1] is None
+
+
+def test_create_only_and_create_never(records):
+    assert records.write(put("a", create="never")) is None
+    assert records.read("kind", "a") is None
+    assert records.write(put("a", Set("n", 1), create="only")).bins == {"n": 1}
+    assert records.write(put("a", Set("n", 2), create="only")) is None
+    assert records.write(put("a", Set("n", 3), create="never")).bins == {"n": 3}
+
+
+def test_a_condition_that_does_not_hold_leaves_everything_as_it_was(records):
+    records.write(put("a", Set("n", 1), MapPut("k", "v")))
+    refused = put("a", Set("n", 2), SetPayload(b"x"), MapRemove("k"), create="never", when=Is("n", 7))
+    assert records.write(refused) is None
+    assert records.read("kind", "a").bins == {"n": 1} and records.read("kind", "a").payload is None
+    assert records.map_range("kind", "a") == [("k", "v")]
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        (Is("n", 1), True),
+        (Is("n", 2), False),
+        (Is("missing", None), True),
+        (MapIs("k", "v"), True),
+        (MapIs("k", "w"), False),
+        (MapIs("l", "v"), False),
+        (every(Is("n", 1), MapIs("k", "v")), True),
+        (every(Is("n", 1), Is("n", 2)), False),
+        (either(Is("n", 2), Is("n", 1)), True),
+        (either(Is("n", 2), Is("n", 3)), False),
+        (Unwritten("missing"), False),
+        (Unwritten("long"), False),
+        (Unwritten("short"), True),
+    ],
+)
+def test_conditions(records, when, holds):
+    records.write(put("a", Set("n", 1), Set("long", 1000.0), Set("short", 0.01), MapPut("k", "v")))
+    time.sleep(0.02)
+    assert (records.write(put("a", Set("m", 1), create="never", when=when)) is not None) is holds
+
+
+def test_any_write_starts_the_age_again(records):
+    records.write(put("a", Set("limit", 1.0)))
+    time.sleep(0.6)
+    assert records.write(put("a", MapPut("k"))) is not None
+    time.sleep(0.5)
+    assert 0.5 <= records.read("kind", "a").age < 1.0
+    assert records.write(put("a", create="never", when=Unwritten("limit"))) is None
+    time.sleep(1.0)
+    assert records.write(put("a", create="never", when=Unwritten("limit"))) is not None
+
+
+def test_reading_does_not_start_the_age_again(records):
+    records.write(put("a"))
+    time.sleep(0.05)
+    records.read("kind", "a"), records.map_range("kind", "a")
+    assert records.read("kind", "a").age >= 0.05
+
+
+def test_counting(records):
+    for amount in (1, 5, -2):
+        found = records.write(put("a", Add("n", amount), Add("m", 1)))
+    assert found.bins == {"n": 4, "m": 3}
+
+
+def test_maps_are_ordered_by_key_and_read_in_pages(records):
+    keys = [f"{i:03d}" for i in (5, 3, 9, 1, 7)]
+    records.write(put("a", *(MapPut(key, f"v{key}") for key in keys)))
+    assert records.map_range("kind", "a") == [(key, f"v{key}") for key in sorted(keys)]
+    assert records.map_range("kind", "a", after="003", limit=2) == [("005", "v005"), ("007", "v007")]
+    records.write(put("a", MapRemove("005"), MapRemove("none"), MapPut("001", "new")))
+    assert records.map_range("kind", "a", limit=2) == [("001", "new"), ("003", "v003")]
+    assert records.read("kind", "a").bins == {} and records.map_range("kind", "none") == []
+
+
+def test_an_expired_record_is_gone_with_its_map(records):
+    records.write(put("a", Set("n", 1), MapPut("k"), ttl=0.5))
+    assert records.read("kind", "a") is not None
+    time.sleep(0.52)
+    assert records.read("kind", "a") is None and records.map_range("kind", "a") == []
+    assert records.write(put("a", create="never")) is None
+    assert records.write(put("a", Set("m", 1), create="only")).bins == {"m": 1}
+    assert records.map_range("kind", "a") == []
+
+
+def test_a_write_without_ttl_keeps_the_expiry_and_never_takes_it_away(records):
+    records.write_many([put("a", ttl=0.6), put("b", ttl=0.6)])
+    records.write_many([put("a"), put("b", ttl=NEVER)])
+    time.sleep(0.62)
+    assert records.read("kind", "a") is None and records.read("kind", "b") is not None
+
+
+def test_purge_removes_what_expired_and_nothing_else(records):
+    records.write_many([put("a", ttl=0.01), put("b", ttl=100.0), put("c")])
+    time.sleep(0.02)
+    assert records.purge() == 1 and records.purge() == 0
+    assert [record is not None for record in records.read_many("kind", ["a", "b", "c"])] == [False, True, True]
+
+
+def test_the_clock_runs_and_never_backwards(records):
+    times = [records.now() for _ in range(100)]
+    assert times == sorted(times)
+    time.sleep(0.02)
+    assert 0.02 <= records.now() - times[0] < 5
+
+
+def test_a_payload_that_no_backend_could_take_is_refused():
+    with pytest.raises(ValueError, match="chunks"):
+        put("a", SetPayload(bytes(MAX_PAYLOAD + 1)))
+
+
+def test_a_condition_on_a_record_that_may_not_exist_is_refused():
+    with pytest.raises(ValueError, match="never"):
+        put("a", when=Is("n", 1))
+
+
+def test_threads_that_compare_and_swap_lose_no_step(records):
+    records.write(put("a", Set("n", 0)))
+
+    def count_up():
+        for _ in range(25):
+            while True:
+                n = records.read("kind", "a").bins["n"]
+                if records.write(put("a", Set("n", n + 1), create="never", when=Is("n", n))):
+                    break
+
+    threads = [threading.Thread(target=count_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert records.read("kind", "a").bins["n"] == 100
+
+
+def test_a_bin_of_another_type_is_named():
+    record = Record({"n": "x", "m": 1, "l": [1]})
+    for read in (
+        lambda: record.number("n"),
+        lambda: record.text("m"),
+        lambda: record.count("n"),
+        lambda: record.texts("l"),
+    ):
+        with pytest.raises(RecordDamaged, match="bin"):
+            read()
+
+
+def test_an_unknown_url_names_what_is_allowed():
+    with pytest.raises(StoreUnavailable, match=r"redis://x.*embedded:<folder>"):
+        open_records("redis://x")

@@ -1,0 +1,96 @@
+import sqlite3
+
+import pytest
+
+from videogen.errors import RecordDamaged, StoreUnavailable
+from videogen.store import clock
+from videogen.store import embedded as embedded_module
+from videogen.store.embedded import EmbeddedRecordStore
+from videogen.store.primitives import Set, Write
+
+
+def put(key, *operations, **options):
+    return Write("kind", key, operations or (Set("n", 1),), **options)
+
+
+@pytest.fixture
+def records(tmp_path):
+    store = EmbeddedRecordStore(tmp_path)
+    yield store
+    store.close()
+
+
+def damage(records, sql):
+    with sqlite3.connect(records.path) as connection:
+        connection.execute(sql)
+
+
+@pytest.mark.parametrize("text", ["'{broken'", "'[1]'", "x'ff00'", "''"])
+def test_a_damaged_record_spoils_nobody_elses_read_or_write(records, text):
+    records.write_many([put("a"), put("b")])
+    damage(records, f"UPDATE records SET bins = {text} WHERE key = 'a'")
+    found = records.read_many("kind", ["a", "b"])
+    assert isinstance(found[0], RecordDamaged) and found[1].bins == {"n": 1}
+    with pytest.raises(RecordDamaged, match="kind a"):
+        records.read("kind", "a")
+    refused, done = records.write_many([put("a", create="never"), put("b", Set("n", 2), create="never")])
+    assert refused is None and done.bins == {"n": 2}
+    assert records.write(put("a", Set("m", 1))).bins == {"m": 1}
+
+
+def test_another_process_sees_what_was_written_and_the_same_time(records, tmp_path):
+    records.write(put("a"))
+    other = EmbeddedRecordStore(tmp_path)
+    assert other.read("kind", "a").bins == {"n": 1}
+    assert other.now() == pytest.approx(records.now(), abs=0.5)
+    other.close()
+
+
+def test_after_a_restart_of_the_machine_the_clock_goes_on(tmp_path, monkeypatch):
+    first = EmbeddedRecordStore(tmp_path)
+    first.write(put("a"))
+    before = first.now()
+    first.close()
+    monkeypatch.setattr(embedded_module, "boot_id", lambda: "another boot")
+    for module in (embedded_module, clock):
+        monkeypatch.setattr(module, "boot_seconds", lambda: 3.0)
+    monkeypatch.setattr(clock.time, "time", lambda: 5.0)  # and the wall clock was set back by years
+    again = EmbeddedRecordStore(tmp_path)
+    assert again.now() == pytest.approx(before, abs=1.0) and again.now() >= before - 0.01
+    assert again.read("kind", "a").age >= 0
+    again.close()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="file/store"):
+        EmbeddedRecordStore(tmp_path / "file" / "store")
+
+
+def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "store.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreUnavailable, match=r"store\.db"):
+        EmbeddedRecordStore(tmp_path)
+
+
+def test_an_error_within_a_call_leaves_nothing_of_it(records, monkeypatch):
+    calls = []
+
+    def fail_at_the_second(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(embedded_module, "_write_map", fail_at_the_second)
+    with pytest.raises(StoreUnavailable, match="disk I/O error"):
+        records.write_many([put("a"), put("b")])
+    monkeypatch.undo()
+    assert records.read_many("kind", ["a", "b"]) == [None, None]
+    assert records.write(put("a")) is not None
+
+
+def test_flush_syncs_and_leaves_the_store_usable(records):
+    records.write(put("a"))
+    records.flush()
+    records.flush()
+    assert records.read("kind", "a") is not None

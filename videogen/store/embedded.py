@@ -1,0 +1,206 @@
+"""Records in one SQLite file that several processes of one machine share.
+
+Writes are in the write-ahead log before they are acknowledged, so a killed process loses none of them; `flush` makes
+them survive a power cut too. A power cut takes back the latest writes since then, never one without those after it.
+The folder must lie on a local file system.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from videogen.errors import RecordDamaged, StoreUnavailable
+from videogen.locks import file_lock
+from videogen.store.clock import boot_id, boot_seconds, continued_offset
+from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
+from videogen.store.semantics import allows, applied
+
+FILE = "store.db"
+BUSY_SECONDS = 60.0
+KEYS_PER_QUERY = 500
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+  kind TEXT NOT NULL, key TEXT NOT NULL, written REAL NOT NULL, expires REAL, bins TEXT NOT NULL, payload BLOB,
+  PRIMARY KEY (kind, key));
+CREATE INDEX IF NOT EXISTS expiring ON records (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS maps (
+  kind TEXT NOT NULL, key TEXT NOT NULL, entry TEXT NOT NULL, value TEXT NOT NULL,
+  PRIMARY KEY (kind, key, entry)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS clock (
+  id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL, booted REAL NOT NULL, offset REAL NOT NULL,
+  flushes INTEGER NOT NULL DEFAULT 0);
+"""
+
+
+class EmbeddedRecordStore(RecordStore):
+    """The records in `folder`, which is made if it isn't there."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.path = Path(folder) / FILE
+        self._idle: list[sqlite3.Connection] = []
+        self._lock, self._pid = threading.Lock(), os.getpid()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path.parent}: {error.strerror}") from error
+        # SQLite does not wait for others while a file changes to the write-ahead log, so the first ones queue up here.
+        with file_lock(self.path.with_name("open.lock")):
+            with self._connection() as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+            with self._transaction() as connection:
+                for statement in SCHEMA.split(";"):
+                    connection.execute(statement)
+                self._offset = _clock_offset(connection)
+
+    def now(self) -> float:
+        return boot_seconds() + self._offset
+
+    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+        found: dict[str, Record | RecordDamaged] = {}
+        with self._connection() as connection:
+            for first in range(0, len(keys), KEYS_PER_QUERY):
+                part = keys[first : first + KEYS_PER_QUERY]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, written, expires, bins, payload FROM records WHERE kind = ? AND key IN ({marks})"
+                for key, *row in connection.execute(query, (kind, *part)):
+                    if not _is_expired(row, self.now()):
+                        found[key] = _record(kind, key, row, self.now())
+        return [found.get(key) for key in keys]
+
+    def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        # One transaction for speed alone: callers are promised no more than each write by itself.
+        with self._transaction() as connection:
+            return [self._write(connection, write) for write in writes]
+
+    def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
+        query = (
+            "SELECT entry, value FROM maps WHERE kind = ?1 AND key = ?2 AND entry > ?3 AND EXISTS (SELECT 1 FROM "
+            "records WHERE kind = ?1 AND key = ?2 AND (expires IS NULL OR expires > ?4)) ORDER BY entry LIMIT ?5"
+        )
+        with self._connection() as connection:
+            return connection.execute(query, (kind, key, after, self.now(), limit)).fetchall()
+
+    def flush(self) -> None:
+        with self._connection() as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("UPDATE clock SET flushes = flushes + 1")  # syncs the whole log up to here
+            connection.execute("PRAGMA synchronous = NORMAL")
+
+    def purge(self) -> int:
+        with self._transaction() as connection:
+            query = "SELECT kind, key FROM records WHERE expires <= ? LIMIT 1000"
+            gone = connection.execute(query, (self.now(),)).fetchall()
+            connection.executemany("DELETE FROM maps WHERE kind = ? AND key = ?", gone)
+            connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
+            return len(gone)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _write(self, connection: sqlite3.Connection, write: Write) -> Record | None:
+        name, now = (write.kind, write.key), self.now()
+        query = "SELECT written, expires, bins, payload FROM records WHERE kind = ? AND key = ?"
+        row = connection.execute(query, name).fetchone()
+        if row is not None and _is_expired(row, now):
+            connection.execute("DELETE FROM maps WHERE kind = ? AND key = ?", name)
+            row = None
+        before = _record(*name, row, now) if row is not None else None
+        if isinstance(before, RecordDamaged):
+            if write.create != "allow":
+                return None
+            before = None
+
+        def map_get(entry: str) -> str | None:
+            found = connection.execute(
+                "SELECT value FROM maps WHERE kind = ? AND key = ? AND entry = ?", (*name, entry)
+            )
+            return next((value for (value,) in found), None)
+
+        if not allows(write, before, map_get):
+            return None
+        after = applied(write.operations, before)
+        expires = row[1] if row is not None else None
+        if write.ttl is not None:
+            expires = now + write.ttl if write.ttl else None
+        values = (*name, now, expires, json.dumps(after.bins, separators=(",", ":")), after.payload)
+        connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", values)
+        _write_map(connection, write)
+        return after
+
+    @contextmanager
+    def _connection(self) -> Generator[sqlite3.Connection]:
+        """A connection of one's own for a while; a broken one is not used again."""
+        try:
+            connection = self._borrow()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self.path}: {error}") from error
+        with self._lock:
+            self._idle.append(connection)
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._pid != os.getpid():  # SQLite's connections must not cross a fork, not even to be closed
+                self._abandoned, self._idle, self._pid = self._idle, [], os.getpid()
+            if self._idle:
+                return self._idle.pop()
+        connection = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.text_factory = lambda raw: raw.decode(errors="replace")  # one damaged text must not fail a query
+        return connection
+
+
+def _clock_offset(connection: sqlite3.Connection) -> float:
+    """The boot clock's offset that all processes of this boot share; the first of a boot decides it."""
+    here, seconds = boot_id(), boot_seconds()
+    row = connection.execute("SELECT boot, booted, offset FROM clock").fetchone()
+    if row is not None and row[0] == here and row[1] <= seconds:
+        return row[2]
+    last = connection.execute("SELECT MAX(written) FROM records").fetchone()[0]
+    offset = continued_offset(last or 0.0)
+    connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, 0)", (here, seconds, offset))
+    return offset
+
+
+def _is_expired(row: Sequence, now: float) -> bool:
+    return row[1] is not None and row[1] <= now
+
+
+def _record(kind: str, key: str, row: Sequence, now: float) -> Record | RecordDamaged:
+    written, _, text, payload = row
+    try:
+        bins = json.loads(text)
+    except (TypeError, ValueError) as error:
+        return RecordDamaged(f"{kind} {key}: {error}")
+    if not isinstance(bins, dict) or not (payload is None or isinstance(payload, bytes)):
+        return RecordDamaged(f"{kind} {key} is not a record")
+    return Record(bins, payload, max(0.0, now - written))
+
+
+def _write_map(connection: sqlite3.Connection, write: Write) -> None:
+    name = (write.kind, write.key)
+    for operation in write.operations:
+        if isinstance(operation, MapPut):
+            values = (*name, operation.key, operation.value)
+            connection.execute("INSERT OR REPLACE INTO maps VALUES (?, ?, ?, ?)", values)
+        elif isinstance(operation, MapRemove):
+            values = (*name, operation.key)
+            connection.execute("DELETE FROM maps WHERE kind = ? AND key = ? AND entry = ?", values)

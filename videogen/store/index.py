@@ -1,0 +1,87 @@
+"""Which requests are live, in the order of their turn, and what ended when: ordered maps in a few records."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+from videogen.requests import Lane, Priority
+from videogen.store.primitives import MapIs, MapPut, MapRemove, RecordStore, Write
+
+LANES: tuple[Lane, ...] = ("batch", "interactive")
+RANK: dict[Priority, str] = {"interactive": "0", "standard": "1", "batch": "2"}
+SHARDS = 16
+"""Records per lane: backends that rewrite a whole record per operation want them small."""
+PAGE = 256
+HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEntry:
+    """A live request's place in its lane. `key` sorts by priority, then age; `put_at` is the store's time."""
+
+    lane: Lane
+    key: str
+    put_at: str
+
+    @property
+    def request_id(self) -> str:
+        return self.key[1:]
+
+
+class LiveIndex:
+    """Every live request is in here; what is in here need not be a live request: the request's record decides."""
+
+    kind = "live"
+
+    def __init__(self, records: RecordStore) -> None:
+        self.records = records
+
+    def put(self, lane: Lane, priority: Priority, request_id: str) -> Write:
+        entry = MapPut(RANK[priority] + request_id, repr(self.records.now()))
+        return Write(self.kind, self._shard(lane, request_id), (entry,))
+
+    def remove(self, lane: Lane, priority: Priority, request_id: str) -> Write:
+        return Write(self.kind, self._shard(lane, request_id), (MapRemove(RANK[priority] + request_id),))
+
+    def remove_entry(self, entry: LiveEntry) -> Write:
+        """Removes the entry only as it was read: one that was put again meanwhile stays."""
+        key = self._shard(entry.lane, entry.request_id)
+        return Write(self.kind, key, (MapRemove(entry.key),), "never", MapIs(entry.key, entry.put_at))
+
+    def entries(self, lane: Lane) -> Iterator[LiveEntry]:
+        """All of a lane: highest priority first, then oldest first."""
+        return heapq.merge(*(self._entries(lane, shard) for shard in range(SHARDS)), key=lambda entry: entry.key)
+
+    def _entries(self, lane: Lane, shard: int) -> Iterator[LiveEntry]:
+        after = ""
+        while page := self.records.map_range(self.kind, f"{lane}/{shard:02d}", after, PAGE):
+            yield from (LiveEntry(lane, key, value) for key, value in page)
+            after = page[-1][0]
+
+    def _shard(self, lane: Lane, request_id: str) -> str:
+        return f"{lane}/{crc32(request_id.encode()) % SHARDS:02d}"
+
+
+class Journal:
+    """Ids of what has ended, by the hour in which it did. `kind` is what the ids are of, `keep` in seconds."""
+
+    def __init__(self, records: RecordStore, kind: str, keep: float) -> None:
+        self.records, self.kind, self.keep = records, f"ended-{kind}", keep
+
+    def put(self, entry_id: str) -> Write:
+        hour = int(self.records.now() // HOUR)
+        return Write(self.kind, str(hour), (MapPut(entry_id),), ttl=self.keep + HOUR)
+
+    def latest(self) -> Iterator[str]:
+        """From the hour that ended last backwards, newest id first within an hour."""
+        newest = int(self.records.now() // HOUR)
+        for hour in range(newest, newest - int(self.keep // HOUR) - 2, -1):
+            yield from reversed(self._hour(str(hour)))
+
+    def _hour(self, hour: str) -> list[str]:
+        found, after = [], ""
+        while page := self.records.map_range(self.kind, hour, after, PAGE):
+            found += [key for key, _ in page]
+            after = page[-1][0]
+        return found

@@ -1,0 +1,210 @@
+"""What a backend has to offer: a handful of operations, each atomic on one record and only on one.
+
+A record is a few named bins, at most one payload of bytes, and at most one ordered map of texts. Logic that needs
+more than one record is an ordered sequence of these operations that can resume after any of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videogen.errors import RecordDamaged
+
+Value = None | bool | int | float | str | list[str]
+MAX_PAYLOAD = 1024 * 1024 - 4096
+"""Bytes: Aerospike's default record of 1 MiB, less room for names and expiry."""
+NEVER = 0.0
+"""As a write's `ttl`: the record does not expire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    bin: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Adds a whole number to a bin; one that holds no whole number counts as 0."""
+
+    bin: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetPayload:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MapPut:
+    key: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapRemove:
+    """Removing what is not there is no error."""
+
+    key: str
+
+
+Operation = Set | Add | SetPayload | MapPut | MapRemove
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """The bin holds `value`; a missing bin holds None."""
+
+    bin: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Nobody has written the record for as many seconds as its bin says, by the store's clock."""
+
+    seconds_bin: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapIs:
+    """The map holds `value` under `key`."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    conditions: tuple["Condition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    conditions: tuple["Condition", ...]
+
+
+Condition = Is | Unwritten | MapIs | Every | Either
+
+
+def every(*conditions: Condition) -> Every:
+    return Every(conditions)
+
+
+def either(*conditions: Condition) -> Either:
+    return Either(conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Several operations on one record at once: all of them happen, or none.
+
+    `create`: "allow" writes whether or not the record exists, "only" if it doesn't, "never" if it does and `when`
+    holds. No condition holds on a damaged record, and "allow" starts it afresh. `ttl` in seconds from now; None leaves
+    the record's expiry as it is, NEVER takes it away.
+    """
+
+    kind: str
+    key: str
+    operations: tuple[Operation, ...]
+    create: Literal["allow", "only", "never"] = "allow"
+    when: Condition | None = None
+    ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.when is not None and self.create != "never":
+            raise ValueError("a condition is about a record that exists: create='never'")
+        if any(isinstance(op, SetPayload) and len(op.payload) > MAX_PAYLOAD for op in self.operations):
+            raise ValueError(f"a payload of more than {MAX_PAYLOAD:,} bytes; cut it into chunks")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a record held when it was read. `age`: seconds since its last write, by the store's clock."""
+
+    bins: dict[str, Value] = field(default_factory=dict)
+    payload: bytes | None = None
+    age: float = 0.0
+
+    def text(self, name: str) -> str:
+        """A bin that must hold a text. Raises RecordDamaged."""
+        value = self.bins.get(name)
+        if not isinstance(value, str):
+            raise RecordDamaged(f"bin {name} holds {value!r}, not a text")
+        return value
+
+    def number(self, name: str) -> float:
+        """A bin that must hold a number. Raises RecordDamaged."""
+        value = self.bins.get(name)
+        if not isinstance(value, int | float):
+            raise RecordDamaged(f"bin {name} holds {value!r}, not a number")
+        return value
+
+    def count(self, name: str) -> int:
+        """A bin that must hold a whole number; missing counts as 0. Raises RecordDamaged."""
+        value = self.bins.get(name, 0)
+        if not isinstance(value, int):
+            raise RecordDamaged(f"bin {name} holds {value!r}, not a whole number")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A bin that must hold a text if it is there. Raises RecordDamaged."""
+        return None if self.bins.get(name) is None else self.text(name)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A bin that must hold a list of texts. Raises RecordDamaged."""
+        value = self.bins.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise RecordDamaged(f"bin {name} holds {value!r}, not a list of texts")
+        return tuple(value)
+
+
+class RecordStore(ABC):
+    """Records by kind and key. Safe to use from several threads and several processes at once.
+
+    Every method raises StoreUnavailable when the backend cannot be reached or has no room.
+    """
+
+    @abstractmethod
+    def now(self) -> float:
+        """The store's own clock in seconds; it never runs backwards, not even over a restart of the machine."""
+
+    @abstractmethod
+    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+        """Each record without its map; None where there is none, and what is wrong with it where it cannot be read."""
+
+    @abstractmethod
+    def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        """Each write by itself, in no promised order; a crash may leave any of them undone.
+
+        Gives each record as it then is, without its map, or None where `create` or `when` refused it.
+        """
+
+    @abstractmethod
+    def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
+        """Up to `limit` entries of a record's map whose key comes after `after`, in the order of their keys."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Returns when everything written so far will survive a power cut, as far as the backend can promise it."""
+
+    @abstractmethod
+    def purge(self) -> int:
+        """Frees the room of expired records, where the backend doesn't by itself; gives their number."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what this process holds. Closing twice is no error."""
+
+    def read(self, kind: str, key: str) -> Record | None:
+        """One record without its map, or None. Raises RecordDamaged when it is there but cannot be read."""
+        found = self.read_many(kind, [key])[0]
+        if isinstance(found, RecordDamaged):
+            raise found
+        return found
+
+    def write(self, write: Write) -> Record | None:
+        """One write: the record as it then is, or None if it was refused."""
+        return self.write_many([write])[0]

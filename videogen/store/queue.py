@@ -1,0 +1,287 @@
+"""Requests: how they enter, what is known of them, and how they end."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
+
+from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
+from videogen.requests import AcceptedRequest, Lane
+from videogen.store.generations import LONGEST_ERROR, Generations, GenerationState
+from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
+from videogen.store.primitives import Is, Record, RecordStore, Set, Write, either
+from videogen.store.records import END_STATES, RequestRecord, RequestState, StoreLimits
+from videogen.store.videos import Videos
+
+T = TypeVar("T")
+LIVE = either(Is("state", "queued"), Is("state", "assigned"))
+CHUNK = 100
+SLOW_SUBMIT_S = 60.0
+"""A submission that took longer than this puts its entry into the live index again: see `Recovery`."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a request ends. `video` only when it is done, `error` only when it is not."""
+
+    state: RequestState
+    video: str | None = None
+    error: str | None = None
+
+
+class RequestQueue:
+    """Requests that wait, and those that have ended.
+
+    A request exists from the moment its record does; whatever else points to it is written before, and is harmless
+    without it. Its record says "queued" or "assigned" until it ends; "running" is what its generation adds to that.
+    """
+
+    def __init__(self, records: RecordStore, generations: Generations, videos: Videos, limits: StoreLimits) -> None:
+        self.records, self.generations, self.videos, self.limits = records, generations, videos, limits
+        self.live = LiveIndex(records)
+        self.ended = Journal(records, "requests", limits.keep_requests)
+
+    def submit(self, accepted: AcceptedRequest, source: str) -> RequestRecord:
+        """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""
+        key, now = self.generations.key(accepted), self.records.now()
+        generation = self.generations.read_many([key])[0]
+        record = _new_record(accepted, key, source, now)
+        if generation.state == "done" and self._has_video(generation):
+            self._create_done(record, generation)
+        else:
+            if generation.state in ("failed", "done"):
+                self.generations.reopen(generation)
+            self._create(record)
+        self.records.flush()
+        return self.get(accepted.id)
+
+    def _create_done(self, record: RequestRecord, generation: GenerationState) -> None:
+        self.records.write(self.ended.put(record.id))
+        operations = _as_operations(replace(record, state="done", video=generation.video, ended_at=record.submitted_at))
+        self.records.write(Write("request", record.id, operations, create="only", ttl=self.limits.keep_requests))
+
+    def _create(self, record: RequestRecord) -> None:
+        request = _accepted(record).request
+        entry = self.live.put(request.lane, request.priority, record.id)
+        self.records.write_many([self.generations.wait(record.generation, record.id), entry])
+        self.records.write(Write("request", record.id, _as_operations(record), create="only"))
+        if self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
+            self.records.write(self.live.put(request.lane, request.priority, record.id))
+
+    def get(self, request_id: str) -> RequestRecord:
+        """Raises RecordNotFound."""
+        found = self.get_many([request_id])[0]
+        if found is None:
+            raise RecordNotFound(f"there is no request {request_id}")
+        return found
+
+    def get_many(self, request_ids: Sequence[str]) -> list[RequestRecord | None]:
+        """Requests as they are now; those that should have ended do so first."""
+        return [record for record, _ in self.resolve(request_ids)]
+
+    def resolve(self, request_ids: Sequence[str]) -> list[tuple[RequestRecord | None, GenerationState | None]]:
+        """Each request with its generation, if it is live; those that should have ended do so first."""
+        records = self._read(request_ids)
+        keys = list(dict.fromkeys(record.generation for record in records if record and record.is_live))
+        states = dict(zip(keys, self.generations.read_many(keys), strict=True))
+        states = self._without_worn_out(self._without_lost_videos(states))
+        ends: dict[str, End] = {}
+        for record in records:
+            if record is not None and record.is_live and (end := self._due_end(record, states[record.generation])):
+                ends[record.id] = end
+        if ends:
+            after = self.end(
+                {record.id: (record, ends[record.id]) for record in records if record and record.id in ends}
+            )
+            records = [after.get(record.id, record) if record else None for record in records]
+        return [(_seen(record, states), states.get(record.generation) if record else None) for record in records]
+
+    def _due_end(self, record: RequestRecord, generation: GenerationState) -> End | None:
+        """How a live request has to end by now, if it has to."""
+        now, deadline = self.records.now(), record.deadline_at
+        until = now - generation.since if generation.state == "done" else now
+        if deadline is not None and until >= deadline:
+            return End("expired", error="its deadline passed before its video was made")
+        if generation.state == "done":
+            return End("done", video=generation.video)
+        if generation.state == "failed":
+            return End("failed", error=generation.error or "its generation failed")
+        return None
+
+    def _without_lost_videos(self, states: dict[str, GenerationState]) -> dict[str, GenerationState]:
+        """Generations whose video has gone meanwhile start again."""
+        done = {key: state for key, state in states.items() if state.state == "done"}
+        whole = self.videos.are_whole([state.video or "" for state in done.values()]) if done else set()
+        lost = [state for state in done.values() if state.video not in whole]
+        for state in lost:
+            self.generations.reopen(state)
+        return states | {state.key: GenerationState(state.key, exists=True) for state in lost}
+
+    def _without_worn_out(self, states: dict[str, GenerationState]) -> dict[str, GenerationState]:
+        """Generations that nobody holds after the last attempt they had have failed."""
+        most = self.limits.max_attempts
+        worn = [s for s in states.values() if s.state in ("free", "held") and not s.is_held and s.attempt >= most]
+        for state in worn:
+            self.generations.give_up(state)
+        keys = [state.key for state in worn]
+        return states | dict(zip(keys, self.generations.read_many(keys), strict=True))
+
+    def _has_video(self, generation: GenerationState) -> bool:
+        return generation.video in self.videos.are_whole([generation.video or ""])
+
+    def end(self, ends: dict[str, tuple[RequestRecord, End]]) -> dict[str, RequestRecord]:
+        """Ends live requests and tidies up after them; one that another ended first stays as that one left it."""
+        now = self.records.now()
+        writes = [
+            Write("request", request_id, _end_operations(end, now), "never", LIVE, self.limits.keep_requests)
+            for request_id, (_, end) in ends.items()
+        ]
+        ended = [name for name, done in zip(ends, self.records.write_many(writes), strict=True) if done is not None]
+        self.settle([ends[request_id][0] for request_id in ended])
+        return {record.id: record for record in self._read(list(ends)) if record is not None}
+
+    def settle(self, records: Iterable[RequestRecord]) -> None:
+        """What follows a request's end: into the journal, off the waiting list, and last out of the live index."""
+        records = list(records)
+        first = [self.ended.put(record.id) for record in records]
+        first += [
+            self.generations.stop_waiting(record.generation, record.id) for record in records if record.generation
+        ]
+        self.records.write_many(first)
+        self.records.write_many([self.live.remove(record.lane, record.priority, record.id) for record in records])
+
+    def cancel(self, request_id: str) -> RequestRecord:
+        """Ends a live request. One that has ended stays as it is. Raises RecordNotFound."""
+        record = self.get(request_id)
+        if record.is_live:
+            self.end({request_id: (record, End("cancelled"))})
+            self.records.flush()
+        return self.get(request_id)
+
+    def entries(self, lanes: Iterable[Lane] = LANES) -> Iterable[LiveEntry]:
+        for lane in lanes:
+            yield from self.live.entries(lane)
+
+    def waiting(self, lane: Lane, limit: int, version_digest: str | None = None) -> list[RequestRecord]:
+        """Up to `limit` requests that are in no batch and not being made: highest priority first, then oldest first."""
+        found: list[RequestRecord] = []
+        for ids in chunks((entry.request_id for entry in self.live.entries(lane)), CHUNK):
+            records = [record for record in self.get_many(ids) if record is not None and record.state == "queued"]
+            found += [record for record in records if version_digest in (None, record.version_digest)]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def find_all(self, states: Iterable[RequestState] | None, limit: int) -> list[RequestRecord]:
+        """Up to `limit` requests, live ones first, then the latest that ended."""
+        wanted = set(states or (*END_STATES, "queued", "assigned", "running"))
+        found: dict[str, RequestRecord] = {}
+        sources = [entry.request_id for entry in self.entries()] if wanted - set(END_STATES) else []
+        for ids in chunks(sources, CHUNK):
+            found |= {r.id: r for r in self.get_many(ids) if r is not None and r.state in wanted}
+            if len(found) >= limit:
+                return list(found.values())[:limit]
+        for ids in chunks(self.ended.latest() if wanted & set(END_STATES) else (), CHUNK):
+            found |= {r.id: r for r in self.get_many(ids) if r is not None and r.state in wanted}
+            if len(found) >= limit:
+                break
+        return list(found.values())[:limit]
+
+    def _read(self, request_ids: Sequence[str]) -> list[RequestRecord | None]:
+        """As stored. A damaged record ends its request visibly, so that it stands in nobody's way."""
+        found: list[RequestRecord | None] = []
+        for request_id, record in zip(request_ids, self.records.read_many("request", request_ids), strict=True):
+            try:
+                if isinstance(record, RecordDamaged):
+                    raise record
+                found.append(None if record is None else _from_record(request_id, record))
+            except (RecordDamaged, InvalidRequest) as error:
+                found.append(self._fail_damaged(request_id, error))
+        return found
+
+    def _fail_damaged(self, request_id: str, error: Exception) -> RequestRecord:
+        reason = f"the record of this request is damaged and cannot be read: {error}"[:LONGEST_ERROR]
+        now = self.records.now()
+        operations = (*_as_operations(_damaged(request_id, reason, now)),)
+        record = self.records.write(Write("request", request_id, operations, ttl=self.limits.keep_requests))
+        self.records.write(self.ended.put(request_id))
+        return _from_record(request_id, record or Record())
+
+
+def _accepted(record: RequestRecord) -> AcceptedRequest:
+    if record.accepted is None:
+        raise RecordDamaged(f"request {record.id} is damaged")
+    return record.accepted
+
+
+def _new_record(accepted: AcceptedRequest, key: str, source: str, now: float) -> RequestRecord:
+    request = accepted.request
+    return RequestRecord(
+        id=accepted.id,
+        state="queued",
+        accepted=accepted,
+        generation=key,
+        version_digest=accepted.version_digest,
+        label=accepted.label,
+        lane=request.lane,
+        priority=request.priority,
+        source=source,
+        submitted_at=now,
+        deadline_at=None if request.deadline is None else now + request.deadline,
+    )
+
+
+def _damaged(request_id: str, reason: str, now: float) -> RequestRecord:
+    return RequestRecord(
+        request_id, "failed", None, "", "", "", "batch", "standard", "", submitted_at=now, ended_at=now, error=reason
+    )
+
+
+STORED = ("state", "generation", "version_digest", "label", "lane", "priority", "source", "submitted_at", "batch")
+STORED += ("assignments", "deadline_at", "ended_at", "video", "error")
+
+
+def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
+    body = Set("accepted", record.accepted.to_json() if record.accepted else None)
+    return (*(Set(name, getattr(record, name)) for name in STORED), body)
+
+
+def _end_operations(end: End, now: float) -> tuple[Set, ...]:
+    error = end.error and end.error[:LONGEST_ERROR]
+    return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error)
+
+
+def _from_record(request_id: str, record: Record) -> RequestRecord:
+    """Raises RecordDamaged or InvalidRequest if it is not what `_as_operations` wrote."""
+    for name in ("state", "generation", "version_digest", "label", "lane", "priority", "source"):
+        record.text(name)
+    record.number("submitted_at")
+    bins = {name: record.bins.get(name) for name in STORED}
+    if bins["state"] not in ("queued", "assigned", *END_STATES):
+        raise RecordDamaged(f"state holds {bins['state']!r}")
+    body = record.optional_text("accepted")
+    if body is None and bins["state"] not in END_STATES:
+        raise RecordDamaged("the accepted request is missing")
+    accepted = None if body is None else AcceptedRequest.from_json(body)
+    if accepted is not None and accepted.id != request_id:
+        raise RecordDamaged(f"it holds the request {accepted.id}")
+    return RequestRecord(id=request_id, accepted=accepted, **bins)  # ty: ignore[invalid-argument-type]
+
+
+def _seen(record: RequestRecord | None, states: dict[str, GenerationState]) -> RequestRecord | None:
+    """With what its generation adds: a live request is running while its generation is held."""
+    if record is None:
+        return None
+    if not record.is_live:
+        return replace(record, progress=1.0) if record.state == "done" else record
+    generation = states.get(record.generation)
+    return (
+        replace(record, state="running", progress=generation.progress) if generation and generation.is_held else record
+    )
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, read no further than asked."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,0 +1,141 @@
+"""What the store hands out: requests, claims, videos, batches and champions as frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videogen.requests import AcceptedRequest, Lane, Priority
+
+RequestState = Literal["queued", "assigned", "running", "done", "failed", "cancelled", "expired"]
+BatchState = Literal["sealing", "sealed", "running", "returning", "returned", "finished"]
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+LIVE_STATES: tuple[RequestState, ...] = ("queued", "assigned", "running")
+END_STATES: tuple[RequestState, ...] = ("done", "failed", "cancelled", "expired")
+OPEN_BATCH_STATES: tuple[BatchState, ...] = ("sealing", "sealed", "running", "returning")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How often things are tried and how long they are kept, in seconds."""
+
+    max_attempts: int = 3
+    """Leases that one generation may use up before its requests fail."""
+    max_assignments: int = 10
+    """Batches that one request may be put into before it fails."""
+    keep_requests: float = 7 * 86_400.0
+    """From a request's or a batch's end to its removal."""
+    keep_videos: float = 30 * 86_400.0
+    """From a video's publication to its removal."""
+    share_between_tenants: bool = False
+    """May one tenant's request be answered with another's video?"""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request as the store knows it. Times are in seconds of the store's clock; `progress` is in [0, 1]."""
+
+    id: str
+    state: RequestState
+    accepted: AcceptedRequest | None
+    """None if the record was damaged."""
+    generation: str
+    version_digest: str
+    label: str
+    lane: Lane
+    priority: Priority
+    source: str
+    submitted_at: float
+    batch: str | None = None
+    assignments: int = 0
+    deadline_at: float | None = None
+    ended_at: float | None = None
+    video: str | None = None
+    error: str | None = None
+    progress: float = 0.0
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in LIVE_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to make one generation's video, for as long as its lease is kept alive.
+
+    `request` is one of the requests that wait for it. `token` is checked by everything that the holder writes.
+    """
+
+    generation: str
+    token: str
+    attempt: int
+    request: AcceptedRequest
+    holder: str
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What became of leases that were renewed: `lost` ones belong to others, `unwanted` ones to nobody who waits."""
+
+    kept: tuple[Claim, ...]
+    lost: tuple[Claim, ...] = ()
+    unwanted: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """A published video: `digest` is the sha256 of its MP4, `size` in bytes."""
+
+    digest: str
+    size: int
+    created_at: float
+    provenance: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """Requests of one model version that a run answers together. `attempt` counts how often it was sealed."""
+
+    id: str
+    state: BatchState
+    request_ids: tuple[str, ...]
+    version_digest: str
+    label: str
+    attempt: int
+    created_at: float
+    time_limit_s: float
+    holder: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedEngine:
+    """The engine that serves one target, and the digest of the report on which it passed its gates."""
+
+    engine_key: str
+    precision: str
+    gate_report: str
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The version of a model that is served. `generation` counts the pointer's moves, 0 before the first.
+
+    `previous` is what a rollback brings back, without its own previous one.
+    """
+
+    version_digest: str
+    label: str
+    targets: Mapping[str, ServedEngine] = field(default_factory=dict)
+    previous: "Champion | None" = None
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionMove:
+    """One entry of a pointer's history."""
+
+    champion: Champion
+    action: Literal["promote", "rollback"]
+    at: float

@@ -1,0 +1,203 @@
+"""The store: every request, lease, video, batch and champion, for all processes that work on them.
+
+>>> with Store.open("embedded:var/store") as store:
+...     request = store.submit(accepted, source="videogen submit")
+...     batch = store.seal_batch([r.id for r in store.waiting()], time_limit_s=600)
+...     for claim in store.claim(batch.id, holder="run-1", lease_s=60):
+...         store.publish(claim, mp4, provenance={"engine": "cpu"})
+...     store.finish_batch(batch.id, holder="run-1")
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+
+from videogen.errors import StoreUnavailable
+from videogen.requests import AcceptedRequest, Lane
+from videogen.store.batches import Batches
+from videogen.store.champions import Champions
+from videogen.store.embedded import EmbeddedRecordStore
+from videogen.store.generations import Generations
+from videogen.store.leases import Leases
+from videogen.store.memory import MemoryRecordStore
+from videogen.store.primitives import RecordStore
+from videogen.store.queue import RequestQueue
+from videogen.store.records import (
+    BatchRecord,
+    BatchState,
+    Champion,
+    ChampionMove,
+    Claim,
+    Json,
+    Renewal,
+    RequestRecord,
+    RequestState,
+    StoreLimits,
+    VideoRecord,
+)
+from videogen.store.recovery import Recovered, Recovery
+from videogen.store.videos import Videos
+
+
+def open_records(url: str) -> RecordStore:
+    """The backend that a URL names: "embedded:<folder>", or "memory:" for this process alone."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "embedded" and rest:
+        return EmbeddedRecordStore(rest.removeprefix("//"))
+    if scheme == "memory":
+        return MemoryRecordStore()
+    raise StoreUnavailable(f"store URL: got {url!r}; allowed: embedded:<folder> or memory:")
+
+
+class Store:
+    """Safe to use from several threads. Every method may raise StoreUnavailable.
+
+    What is read has been put right first: a request that should have ended by now has ended.
+    """
+
+    def __init__(self, records: RecordStore, limits: StoreLimits | None = None) -> None:
+        self.records, self.limits = records, limits or StoreLimits()
+        generations, self._videos = Generations(records, self.limits), Videos(records, self.limits.keep_videos)
+        self._queue = RequestQueue(records, generations, self._videos, self.limits)
+        self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
+        self._batches = Batches(records, self._queue, self.limits)
+        self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
+
+    @classmethod
+    def open(cls, url: str, limits: StoreLimits | None = None) -> "Store":
+        """Raises StoreUnavailable."""
+        return cls(open_records(url), limits)
+
+    def close(self) -> None:
+        self.records.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # Requests
+
+    def submit(self, accepted: AcceptedRequest, source: str = "") -> RequestRecord:
+        """Takes a request in. When this returns, the request is answered or fails visibly, whatever dies.
+
+        A video that is there answers it at once, a generation that runs answers it too when it is done. The same id
+        twice is one request.
+        """
+        return self._queue.submit(accepted, source)
+
+    def request(self, request_id: str) -> RequestRecord:
+        """Raises RecordNotFound."""
+        return self._queue.get(request_id)
+
+    def requests(self, states: Iterable[RequestState] | None = None, limit: int = 100) -> list[RequestRecord]:
+        """Live requests in the order of their turn, then those that ended, latest first."""
+        return self._queue.find_all(states, limit)
+
+    def waiting(self, lane: Lane = "batch", limit: int = 100, model_digest: str | None = None) -> list[RequestRecord]:
+        """Requests that are in no batch and not being made: highest priority first, then oldest first."""
+        return self._queue.waiting(lane, limit, model_digest)
+
+    def cancel(self, request_id: str) -> RequestRecord:
+        """Ends a live request; its generation goes on if others wait for it. Raises RecordNotFound."""
+        return self._queue.cancel(request_id)
+
+    # Leases
+
+    def claim(self, target: str | Sequence[str], holder: str, lease_s: float, limit: int = 16) -> list[Claim]:
+        """Leases on what a batch (its id) or queued requests (their ids) wait for; call until it gives none.
+
+        Up to `limit` that were never tried, then those whose last holder died, one at a time: if one of them kills
+        its worker, it takes no other with it. Raises StoreConflict if another drains the batch, RecordNotFound.
+        """
+        if not isinstance(target, str):
+            return self._leases.claim(target, holder, lease_s, limit)
+        batch = self._batches.start(target, holder, lease_s)
+        return self._leases.claim(batch.request_ids, holder, lease_s, limit, batch.id)
+
+    def renew(self, claims: Sequence[Claim], progress: float | Mapping[str, float] | None = None) -> Renewal:
+        """Keeps leases alive for another `lease_s`; `progress` in [0, 1], for all or by generation.
+
+        Work on the lost ones is in vain, work on the unwanted ones is for nobody: release them.
+        """
+        return self._leases.renew(claims, progress)
+
+    def publish(self, claim: Claim, mp4: bytes, provenance: Mapping[str, Json]) -> VideoRecord:
+        """Answers all requests that wait on the claim's generation. Raises LeaseLost if it is another's by now."""
+        return self._leases.publish(claim, mp4, provenance)
+
+    def fail(self, claim: Claim, error: str, retry: bool) -> None:
+        """`retry`: the fault may pass, so try again, `StoreLimits.max_attempts` times in all. Raises LeaseLost."""
+        self._leases.fail(claim, error, retry)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Gives leases back unused."""
+        self._leases.release(claims)
+
+    # Batches
+
+    def seal_batch(self, request_ids: Sequence[str], time_limit_s: float) -> BatchRecord:
+        """Puts queued requests of one model version into a batch, whose run has `time_limit_s` to start.
+
+        The id follows from the request ids, so after a crash the same call goes on with the same batch. Raises
+        StoreConflict if none of them is free any more, or they are of several versions.
+        """
+        return self._batches.seal(request_ids, time_limit_s)
+
+    def batch(self, batch_id: str) -> BatchRecord:
+        """Raises RecordNotFound."""
+        return self._batches.get(batch_id)
+
+    def batches(self, state: BatchState | None = None, limit: int = 100) -> list[BatchRecord]:
+        """Open batches, oldest first, then those that ended, latest first."""
+        return self._batches.find_all(state, limit)
+
+    def batch_requests(self, batch_id: str) -> list[RequestRecord]:
+        """The requests that were sealed into a batch, as they are now. Raises RecordNotFound."""
+        return self._batches.members(batch_id)
+
+    def renew_batch(self, batch_id: str, holder: str) -> None:
+        """Keeps the right to drain a batch, which `claim` took. Raises LeaseLost."""
+        self._batches.renew(batch_id, holder)
+
+    def finish_batch(self, batch_id: str, holder: str) -> BatchRecord:
+        """Ends a drain; what it left unanswered waits again. Raises LeaseLost."""
+        return self._batches.finish(batch_id, holder)
+
+    def give_back(self, batch_id: str, error: str, holder: str | None = None) -> BatchRecord:
+        """Ends a batch whose run is known to be dead or never came: its requests wait again, its leases end.
+
+        With `holder`, only if it is this one's or nobody's yet. A batch that ended stays as it is.
+        """
+        return self._batches.give_back(batch_id, error, holder)
+
+    def recover(self) -> Recovered:
+        """Puts right what crashes left: call it every minute or so. Dead leases and late batches go back."""
+        return self._recovery.run()
+
+    # Videos
+
+    def video(self, digest: str, generation: str | None = None) -> VideoRecord:
+        """Raises RecordNotFound. Two generations may give the same bytes: `generation` says whose provenance."""
+        return self._videos.get(digest, generation)
+
+    def read_video(self, digest: str) -> bytes:
+        """The MP4, verified. Raises RecordNotFound or RecordDamaged."""
+        return self._videos.read(digest)
+
+    # Champions
+
+    def champion(self, model: str) -> Champion | None:
+        return self._champions.get(model)
+
+    def promote(self, model: str, champion: Champion, expected_generation: int) -> Champion:
+        """Moves the pointer if it stands at `expected_generation` (0: there is none). Raises StoreConflict."""
+        return self._champions.promote(model, champion, expected_generation)
+
+    def rollback(self, model: str, expected_generation: int | None = None) -> Champion:
+        """Brings back the champion before this one. Raises RecordNotFound if there is none, StoreConflict."""
+        return self._champions.rollback(model, expected_generation)
+
+    def champion_history(self, model: str) -> list[ChampionMove]:
+        """Every move of the pointer, oldest first."""
+        return self._champions.history(model)
