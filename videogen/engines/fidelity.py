@@ -1,0 +1,117 @@
+"""How near an engine's videos are to those of torch in float32, at the same prompt and seed."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from videogen.engines.base import Engine, Precision, Target
+from videogen.errors import VideogenError
+from videogen.generate import Clip, Generator
+from videogen.models.wan import WanModel
+from videogen.quality.psnr import psnr
+from videogen.quality.ssim import ssim
+from videogen.requests import AcceptedRequest, Request, accept
+
+Reference = dict[str, np.ndarray]
+"""Request id -> the frames that torch gives in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFidelity:
+    """One clip against its reference: PSNR in dB (100 when equal) and SSIM."""
+
+    prompt: str
+    seed: int
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """All clips of one engine."""
+
+    target: Target
+    precision: Precision
+    clips: tuple[ClipFidelity, ...]
+
+    @property
+    def worst_psnr(self) -> float:
+        return min(clip.psnr for clip in self.clips)
+
+    @property
+    def mean_psnr(self) -> float:
+        return float(np.mean([clip.psnr for clip in self.clips]))
+
+    @property
+    def worst_ssim(self) -> float:
+        return min(clip.ssim for clip in self.clips)
+
+    @property
+    def mean_ssim(self) -> float:
+        return float(np.mean([clip.ssim for clip in self.clips]))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityLimits:
+    """What an engine must reach to serve: PSNR in dB and SSIM, means over clips."""
+
+    mean_psnr: float = 30.0
+    mean_ssim: float = 0.95
+
+    def refusal(self, fidelity: Fidelity) -> str | None:
+        """Why this engine may not serve: the first limit it misses, None if it may."""
+        for name, limit in asdict(self).items():
+            value = getattr(fidelity, name)
+            if not value >= limit:
+                return f"{name} is {value:.4g}, at least {limit:g} is asked for"
+        return None
+
+
+def fidelity_requests(
+    model_folder: Path | str, prompts: Sequence[str], seeds: Sequence[int]
+) -> list[AcceptedRequest]:
+    """One request per prompt and its seed, at the model's own defaults."""
+    from videogen.models.spec import read_spec
+
+    spec = read_spec(model_folder)
+    return [
+        accept(Request(prompt=prompt, seed=seed), spec, "fidelity") for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+
+
+def reference_frames(model_folder: Path | str, requests: Sequence[AcceptedRequest]) -> Reference:
+    """The videos of eager torch in float32. Computed once, they serve to judge every engine."""
+    from videogen.engines.pytorch import TorchEngine
+
+    return _frames(WanModel(model_folder, TorchEngine(model_folder)), requests)
+
+
+def fidelity(
+    model_folder: Path | str, engine: Engine, requests: Sequence[AcceptedRequest], reference: Reference | None = None
+) -> Fidelity:
+    """Generates `requests` with `engine` and compares clip by clip. Raises what a request failed with."""
+    reference = reference_frames(model_folder, requests) if reference is None else reference
+    found = _frames(WanModel(model_folder, engine), requests)
+    clips = tuple(
+        ClipFidelity(
+            accepted.request.prompt, accepted.request.seed or 0,
+            psnr(found[accepted.id], reference[accepted.id]), ssim(found[accepted.id], reference[accepted.id]),
+        )  # fmt: skip
+        for accepted in requests
+    )
+    return Fidelity(engine.target, engine.precision, clips)
+
+
+def _frames(model: WanModel, requests: Sequence[AcceptedRequest]) -> Reference:
+    found: Reference = {}
+    for outcome in Generator(model).generate(requests):
+        if not isinstance(outcome, Clip):
+            raise outcome.error
+        found[outcome.request.id] = outcome.frames
+    return found
