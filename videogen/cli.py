@@ -1,0 +1,46 @@
+"""The `videogen` command: its sub-commands, and what becomes of errors."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from videogen.commands.doctor import doctor
+from videogen.commands.generate import generate
+from videogen.commands.models import models
+from videogen.commands.show import show
+from videogen.commands.status import status
+from videogen.commands.submit import submit
+from videogen.errors import InvalidRequest, InvalidSetting, VideogenError
+
+BAD_INPUT = 2
+
+
+class Commands(TyperGroup):
+    """Errors that videogen raises on purpose end a command with one line; code 2 if the input was at fault, else 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VideogenError as error:
+            typer.echo(f"videogen: {' '.join(str(error).split())}", err=True)
+            at_fault = isinstance(error, InvalidRequest | InvalidSetting)
+            raise typer.Exit(BAD_INPUT if at_fault else 1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make videos from text, and look after the models that make them.\n\n"
+    "`videogen generate` makes one video now. `videogen submit` queues requests for the batch lane, where a Dagster "
+    "sensor gathers them into batches; `status` and `show` follow them. `make dev` starts what answers them.",
+)
+app.command()(submit)
+app.command()(status)
+app.command()(show)
+app.command()(generate)
+app.add_typer(models, name="models")
+app.command()(doctor)

@@ -1,0 +1,43 @@
+"""Opens what a command works with, by the settings. Heavy packages are imported here, when a command needs them."""
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from videogen.errors import VideogenError
+from videogen.settings import Settings
+
+if TYPE_CHECKING:
+    from videogen.artifacts import Artifacts
+    from videogen.registry import ModelRegistry
+    from videogen.store.store import Store
+
+
+class NotInstalled(VideogenError):
+    """A command needs packages of an extra that was not installed."""
+
+
+def require(package: str, extra: str) -> None:
+    """Raises NotInstalled, with the command that mends it, unless `package` is there."""
+    if importlib.util.find_spec(package) is None:
+        raise NotInstalled(
+            f"{package} is not installed; it comes with: pip install -c constraints.txt 'videogen[{extra}]'"
+        )
+
+
+def open_store(settings: Settings) -> "Store":
+    from videogen.store.store import Store
+
+    return Store.open(settings.store_url)
+
+
+def open_artifacts(settings: Settings) -> "Artifacts":
+    from videogen.artifacts import Artifacts
+
+    return Artifacts(settings.artifacts_url)
+
+
+def open_registry(settings: Settings) -> "ModelRegistry":
+    require("mlflow", "control")
+    from videogen.registry import ModelRegistry
+
+    return ModelRegistry(settings.tracking_uri, artifact_root=settings.tracking_artifacts)

@@ -1,0 +1,97 @@
+"""`videogen status`: what waits, what is being made, what ended, and who answers."""
+
+import dataclasses
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from videogen.commands.opening import open_store
+from videogen.settings import read_settings
+
+if TYPE_CHECKING:
+    from videogen.store.records import BatchRecord, Champion, RequestRecord
+    from videogen.store.store import Store
+
+LATEST = 10
+MOST_COUNTED = 10_000
+
+
+def status(
+    model: Annotated[str, typer.Option(help="Whose champion to show.")] = "videogen-tiny",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show the queue, the open batches, the latest requests and the champion.
+
+    Example: `videogen status --json | jq .queue`
+    """
+    seen = look(open_store(read_settings()), model)
+    if as_json:
+        typer.echo(json.dumps(seen))
+    else:
+        print_tables(seen)
+
+
+def look(store: "Store", model: str) -> dict[str, Any]:
+    """What `videogen status` shows, as plain values."""
+    from videogen.store.records import END_STATES, LIVE_STATES, OPEN_BATCH_STATES
+
+    champion = store.champion(model)
+    live = store.requests(LIVE_STATES, limit=MOST_COUNTED)
+    ended = store.requests(END_STATES, limit=LATEST)
+    batches = [batch for state in OPEN_BATCH_STATES for batch in store.batches(state=state)]
+    return {
+        "champion": champion and _champion(champion),
+        "queue": dict(Counter(record.state for record in live)),
+        "batches": [_batch(batch) for batch in batches],
+        "requests": [_request(record) for record in [*live[:LATEST], *ended]],
+    }
+
+
+def _champion(champion: "Champion") -> dict[str, Any]:
+    return {
+        "label": champion.label,
+        "digest": champion.version_digest,
+        "targets": {target: dataclasses.asdict(engine) for target, engine in champion.targets.items()},
+        "previous": champion.previous and champion.previous.label,
+    }
+
+
+def _batch(batch: "BatchRecord") -> dict[str, Any]:
+    size, model = len(batch.request_ids), batch.label
+    return {"id": batch.id, "state": batch.state, "requests": size, "model": model, "attempt": batch.attempt}
+
+
+def _request(record: "RequestRecord") -> dict[str, Any]:
+    prompt = record.accepted.request.prompt if record.accepted else ""
+    return {"id": record.id, "state": record.state, "progress": record.progress, "model": record.label,
+            "prompt": prompt, "error": record.error}  # fmt: skip
+
+
+def print_tables(seen: dict[str, Any]) -> None:
+    """The same for people."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    champion = seen["champion"]
+    if champion:
+        engines = ", ".join(f"{target} {engine['precision']}" for target, engine in champion["targets"].items())
+        before = f"; before it {champion['previous']}" if champion["previous"] else ""
+        console.print(f"champion  {champion['label']} ({engines}){before}")
+    else:
+        console.print("champion  none yet: register a version, and let the daemon measure it (make dev)")
+    waiting = ", ".join(f"{count} {state}" for state, count in seen["queue"].items())
+    console.print(f"queue     {waiting or 'empty'}")
+    for batch in seen["batches"]:
+        console.print(
+            f"batch     {batch['id']}  {batch['state']}, {batch['requests']} requests, attempt {batch['attempt']}"
+        )
+    if seen["requests"]:
+        table = Table("request", "state", "prompt", box=None, pad_edge=False)
+        for record in seen["requests"]:
+            state = f"running {record['progress']:.0%}" if record["state"] == "running" else record["state"]
+            table.add_row(record["id"], state, escape(record["error"] or record["prompt"]))
+        console.print(table)

@@ -1,0 +1,199 @@
+"""Which engine serves a target, and the evidence that its videos are those of the float32 reference.
+
+An engine that has not been compared with the reference on this machine is not proven, and does not serve.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from videogen.artifacts import Artifacts
+from videogen.devices import Device
+from videogen.errors import ArtifactCorrupt, EngineBuildFailed, EngineUnavailable
+from videogen.settings import Target
+
+if TYPE_CHECKING:
+    from videogen.engines.base import Engine, Precision
+    from videogen.engines.base import Target as EngineTarget
+    from videogen.engines.fidelity import Reference
+    from videogen.quality.gates import GateReport, GateSettings
+    from videogen.requests import AcceptedRequest
+
+State = Literal["proven", "refused", "built, unproven", "not built"]
+"""`proven`: it ran here and passed its fidelity gates; `refused`: it ran and did not; the others could not run here."""
+
+KIND, FILE = "proofs", "proof.json"
+CLIPS = 6
+"""Videos that an engine is compared on: each is also made once by eager torch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One engine that was tried for a target. `refusal` says why it does not serve, None if it could."""
+
+    builder: str
+    precision: str
+    seconds_per_video: float | None
+    mean_psnr: float | None
+    mean_ssim: float | None
+    size: int | None
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What became of one target. `gates`: the JSON of its fidelity gates, where the engine ran; `reason` says why."""
+
+    target: Target
+    state: State
+    reason: str = ""
+    engine_key: str = ""
+    builder: str = ""
+    precision: str = ""
+    gates: str = ""
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def report(self) -> "GateReport | None":
+        """The fidelity gates, None where nothing was measured."""
+        from videogen.quality.gates import GateReport
+
+        return GateReport.from_json(self.gates) if self.gates else None
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Proof":
+        """Raises ArtifactCorrupt if `text` is not what `to_json` wrote."""
+        try:
+            stored = json.loads(text)
+            trials = tuple(Trial(**trial) for trial in stored.pop("trials"))
+            return cls(trials=trials, **stored)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactCorrupt(f"this is no proof of an engine: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Prover:
+    """Proves engines of one model version on `requests`. `graph_key` is its graphs' and stands for its weights too.
+
+    A CPU engine gets `streams` streams of one thread.
+    """
+
+    artifacts: Artifacts
+    folder: Path
+    digest: str
+    graph_key: str
+    requests: "Sequence[AcceptedRequest]"
+    device: Device
+    streams: int
+    settings: "GateSettings"
+
+    def prove(self, target: Target) -> tuple[Proof, bool]:
+        """The proof for a target, and whether it was found now: what was measured before on this device is kept."""
+        if target == "cpu":
+            return self._kept(target, self._versions(), self._prove_cpu)
+        from videogen.engines.builders import GPU_CANDIDATES, builder_for
+        from videogen.engines.cache import ensure_engine, load_engine
+
+        builder, precision = GPU_CANDIDATES[target][0]
+        try:
+            stored = ensure_engine(self.artifacts, self.folder, self.digest, builder_for(builder), precision)
+        except (EngineUnavailable, EngineBuildFailed) as error:
+            return Proof(target, "not built", str(error)), True
+        built = Proof(target, "built, unproven", "", stored.key.digest, builder, precision)
+        try:
+            engine = load_engine(self.artifacts, built.engine_key)
+        except EngineUnavailable as error:
+            return dataclasses.replace(built, reason=str(error)), True
+        return self._kept(target, (built.engine_key,), lambda: self._compared(built, engine, self._reference()))
+
+    def _prove_cpu(self) -> Proof:
+        from videogen.engines.cache import load_engine
+        from videogen.engines.fidelity import FidelityLimits
+        from videogen.engines.select import select_engine
+
+        rules, reference = self.settings.fidelity, self._reference()
+        limits, streams = FidelityLimits(rules.psnr_db, rules.ssim), self.streams
+        try:
+            found = select_engine(
+                self.artifacts, self.folder, self.digest, self.requests,
+                limits=limits, reference=reference, streams=streams,
+            )  # fmt: skip
+        except EngineUnavailable as error:
+            return dataclasses.replace(self._refused(reference), reason=str(error))
+        chosen = found.chosen
+        trials = tuple(
+            Trial(c.target, c.precision, c.seconds_per_video, c.mean_psnr, c.mean_ssim, c.size, c.refusal)
+            for c in found.candidates
+        )
+        key = chosen.engine_key or ""
+        proof = Proof("cpu", "built, unproven", "", key, chosen.target, chosen.precision, trials=trials)
+        return self._compared(proof, load_engine(self.artifacts, key, 1, streams), reference)
+
+    def _refused(self, reference: "Reference") -> Proof:
+        """What the gates say of the plainest CPU engine, where none may serve."""
+        from videogen.engines.builders import builder_for
+        from videogen.engines.cache import ensure_engine, load_engine
+
+        stored = ensure_engine(self.artifacts, self.folder, self.digest, builder_for("onnxruntime"), "fp32")
+        engine = load_engine(self.artifacts, stored.key.digest, 1, self.streams)
+        built = Proof("cpu", "built, unproven", "", stored.key.digest, "onnxruntime", "fp32")
+        return self._compared(built, engine, reference)
+
+    def _compared(self, built: Proof, engine: "Engine", reference: "Reference") -> Proof:
+        from videogen.engines.fidelity import fidelity
+        from videogen.quality import gates
+
+        found = fidelity(self.folder, engine, self.requests, reference)
+        psnr, ssim = ([getattr(clip, name) for clip in found.clips] for name in ("psnr", "ssim"))
+        report = gates.GateReport(gates.fidelity(psnr, ssim, self.settings))
+        state: State = "proven" if report.outcome == "pass" else "refused"
+        return dataclasses.replace(built, state=state, reason=report.reason, gates=report.to_json())
+
+    def _reference(self) -> "Reference":
+        from videogen.engines.fidelity import reference_frames
+
+        return reference_frames(self.folder, self.requests)
+
+    def _kept(self, target: Target, what: Sequence[str], measure: Callable[[], Proof]) -> tuple[Proof, bool]:
+        asked = [(request.request.prompt, request.request.seed) for request in self.requests]
+        rules = self.settings.model_dump_json()
+        identity = [target, self.graph_key, self.device.name, self.device.architecture, self.streams, rules, asked]
+        key = hashlib.sha256(json.dumps([*identity, *what]).encode()).hexdigest()
+
+        def fill(folder: Path) -> None:
+            (folder / FILE).write_text(measure().to_json())
+
+        path, is_new = self.artifacts.build(KIND, key, fill)
+        proof = Proof.from_json((path / FILE).read_text())
+        if not is_new:
+            self._build_again_if_gone(proof)
+        return proof, is_new
+
+    def _build_again_if_gone(self, proof: Proof) -> None:
+        """A proof outlives its engine when somebody clears engines away, or when the engine's files were damaged."""
+        from videogen.engines.builders import builder_for
+        from videogen.engines.cache import ensure_engine
+
+        builder = builder_for(cast("EngineTarget", proof.builder))
+        ensure_engine(self.artifacts, self.folder, self.digest, builder, cast("Precision", proof.precision))
+
+    def _versions(self) -> tuple[str, ...]:
+        """The builders that are compared: another version of one may be faster, or wrong."""
+        from videogen.engines.builders import CPU_CANDIDATES
+
+        return tuple(f"{builder} {installed(builder)}" for builder in sorted({b for b, _ in CPU_CANDIDATES}))
+
+
+def installed(package: str) -> str:
+    """The version of a package, "absent" if it is not installed."""
+    found = importlib.util.find_spec(package)
+    return "absent" if found is None else importlib.metadata.version(package)

@@ -1,0 +1,139 @@
+"""Warm-up: what an engine takes on this device, alone by stage and batch, and in turns with the champion's."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videogen.artifacts import Artifacts
+from videogen.device_leases import DeviceLease
+from videogen.errors import ArtifactCorrupt
+
+if TYPE_CHECKING:
+    from videogen.engines.profile import LatencyPoint, LatencyProfile
+    from videogen.evaluation import Candidate
+    from videogen.generate import Generator
+    from videogen.requests import AcceptedRequest
+
+KIND = "warm-ups"
+PROFILE, TIMINGS = "profile.json", "timings.json"
+BATCHES = (1, 2, 4, 8)
+"""Sizes at which every network is timed."""
+TIMED_BATCHES = (1, 4)
+"""Sizes at which whole generations are timed, in turns with the champion's."""
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """T(B) of whole generations: batch size -> seconds of each round. `champion` is empty where there was none."""
+
+    device: str
+    candidate: Mapping[int, Sequence[float]]
+    champion: Mapping[int, Sequence[float]]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Timings":
+        """Raises ArtifactCorrupt if `text` is not what `to_json` wrote."""
+        try:
+            stored = json.loads(text)
+            sides = ({int(batch): tuple(t) for batch, t in stored[name].items()} for name in ("candidate", "champion"))
+            return cls(stored["device"], *sides)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtifactCorrupt(f"these are no timings: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What is known of an engine's speed on one device, and where it is kept."""
+
+    folder: Path
+    profile: "LatencyProfile"
+    timings: Timings
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Warmer:
+    """Measures on the device that `lease` holds. `open_generator` opens a candidate's engine, `streams` at once."""
+
+    artifacts: Artifacts
+    lease: DeviceLease
+    streams: int
+    open_generator: "Callable[[Candidate], Generator]"
+    questions: "Callable[[Candidate, int], list[AcceptedRequest]]"
+    """So many requests to a candidate."""
+
+    def ensure(
+        self,
+        candidate: "Candidate",
+        champion: "Candidate | None",
+        on_point: "Callable[[LatencyPoint], None] | None" = None,
+    ) -> WarmUp:
+        """The warm-up of a candidate beside this champion, measured now if it was not on this device."""
+        from videogen.engines.profile import LatencyProfile
+
+        device = f"{self.lease.device.name} ({self.lease.device.architecture})"
+        identity = [
+            candidate.engine_key,
+            champion and champion.engine_key,
+            device,
+            self.streams,
+            BATCHES,
+            TIMED_BATCHES,
+        ]
+
+        def fill(folder: Path) -> None:
+            (folder / PROFILE).write_text(self._profile(candidate, on_point).to_json())
+            sides = {"candidate": candidate} | ({"champion": champion} if champion else {})
+            taken = {"candidate": {}, "champion": {}} | self._in_turns(sides)
+            (folder / TIMINGS).write_text(Timings(device, **taken).to_json())
+
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        path, is_new = self.artifacts.build(KIND, key, fill)
+        profile = LatencyProfile.from_json((path / PROFILE).read_text())
+        return WarmUp(path, profile, Timings.from_json((path / TIMINGS).read_text()), is_new)
+
+    def _profile(self, candidate: "Candidate", on_point: "Callable[[LatencyPoint], None] | None") -> "LatencyProfile":
+        from videogen.engines.cache import load_engine
+        from videogen.engines.profile import profile_engine
+
+        return profile_engine(
+            candidate.model.folder,
+            candidate.engine_key,
+            lambda threads, streams: load_engine(self.artifacts, candidate.engine_key, threads, streams),
+            batches=BATCHES,
+            streams=sorted({1, self.streams}),
+            exclusive=self.lease.mode == "exclusive",
+            on_point=on_point,
+        )
+
+    def _in_turns(self, sides: "Mapping[str, Candidate]") -> dict[str, dict[int, list[float]]]:
+        # Turn by turn, so that a busy minute of the machine falls on both.
+        generators = {name: self.open_generator(candidate) for name, candidate in sides.items()}
+        requests = {name: self.questions(candidate, max(TIMED_BATCHES)) for name, candidate in sides.items()}
+        taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in TIMED_BATCHES} for name in sides}
+        for name, generator in generators.items():
+            seconds_of(generator, requests[name][:1])
+        for _ in range(ROUNDS):
+            for batch in TIMED_BATCHES:
+                for name, generator in generators.items():
+                    taken[name][batch].append(seconds_of(generator, requests[name][:batch]))
+        return taken
+
+
+def seconds_of(generator: "Generator", requests: "Sequence[AcceptedRequest]") -> float:
+    """Wall time of answering `requests` together. Raises what the first of them failed with."""
+    from videogen.generate import Failure
+
+    start = time.perf_counter()
+    for outcome in generator.generate(requests):
+        if isinstance(outcome, Failure):
+            raise outcome.error
+    return time.perf_counter() - start
