@@ -1,0 +1,99 @@
+"""Runs that ended without answering their batch: what they held goes back at once, not when its time is up."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from resources.store import StoreResource
+from sensors.requests import ATTEMPT_TAG
+from videogen.errors import RecordNotFound
+
+if TYPE_CHECKING:
+    from videogen.store.records import BatchRecord
+    from videogen.store.store import Store
+
+_PARTITION_TAG = "dagster/partition"
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run that failed or was cancelled. `attempt` is that of the batch when it was launched, if a sensor did it."""
+
+    run_id: str
+    batch_id: str | None
+    attempt: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """The batch that goes back, if it is still this holder's or nobody's yet."""
+
+    batch_id: str
+    holder: str
+    error: str
+
+
+def plan(run: EndedRun, batch: "BatchRecord | None") -> GiveBack | str:
+    """What goes back, or why nothing does."""
+    if run.batch_id is None:
+        return f"run {run.run_id} was not about a batch"
+    if batch is None:
+        return f"run {run.run_id} was about {run.batch_id}, which is no batch of the store"
+    if batch.state not in ("sealed", "running"):
+        return f"batch {batch.id} is {batch.state}: nothing to give back"
+    if run.attempt is not None and run.attempt < batch.attempt:
+        return f"batch {batch.id} was sealed again since run {run.run_id}: attempt {batch.attempt} has a run of its own"
+    holder = batch.holder or run.run_id
+    if batch.state == "running" and run.run_id not in holder:
+        return f"batch {batch.id} is drained by {batch.holder}, not by run {run.run_id}"
+    return GiveBack(batch.id, holder, f"run {run.run_id} {run.reason}")
+
+
+def ended_run(run: dg.DagsterRun, reason: str) -> EndedRun:
+    """What the planner needs to know of a run."""
+    key, attempt = run.tags.get(_PARTITION_TAG), run.tags.get(ATTEMPT_TAG)
+    is_batch = key is not None and "@" not in key  # that would be a model version
+    return EndedRun(
+        run.run_id, key if is_batch else None, int(attempt) if attempt and attempt.isdecimal() else None, reason
+    )
+
+
+def settle(store: "Store", run: EndedRun) -> str:
+    """Gives back what the run held, and says what was done."""
+    planned = plan(run, _find(store, run.batch_id))
+    if isinstance(planned, str):
+        return planned
+    batch = store.give_back(planned.batch_id, planned.error, planned.holder)
+    return f"batch {batch.id} ({len(batch.request_ids)} requests) is {batch.state}: {planned.error}"
+
+
+def _find(store: "Store", batch_id: str | None) -> "BatchRecord | None":
+    if batch_id is None:
+        return None
+    try:
+        return store.batch(batch_id)
+    except RecordNotFound:
+        return None
+
+
+@dg.run_failure_sensor(
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="When a run of a batch fails, its requests wait again at once.",
+)
+def failed_batch_runs(context: dg.RunFailureSensorContext, store: StoreResource) -> dg.SkipReason:
+    """Looks at the batch of one failed run."""
+    return dg.SkipReason(settle(store.store(), ended_run(context.dagster_run, "failed")))
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="When a run of a batch is cancelled, its requests wait again at once.",
+)
+def cancelled_batch_runs(context: dg.RunStatusSensorContext, store: StoreResource) -> dg.SkipReason:
+    """Looks at the batch of one cancelled run."""
+    return dg.SkipReason(settle(store.store(), ended_run(context.dagster_run, "was cancelled")))

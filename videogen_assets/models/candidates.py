@@ -1,0 +1,76 @@
+"""Which engines of which versions are measured: those of this version that run here, and the champion's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from videogen.artifacts import Artifacts
+from videogen.evaluation import Candidate
+from videogen.models.spec import read_spec
+from videogen.resolve import WEIGHTS, ResolvedModel
+from videogen.store.records import Champion
+from videogen.store.store import Store
+from videogen_assets.labels import parse_label
+from videogen_assets.models.targets import proven
+from videogen_assets.references import DIGEST, reference
+
+CHAMPION_GENERATION = "champion_generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """This version's engines, and whom they are measured against.
+
+    `champion` is what served when the measuring began, None if nothing did; `rival` its engine, None also if this
+    version is the champion.
+    """
+
+    own: tuple[Candidate, ...]
+    champion: Champion | None
+    rival: Candidate | None
+
+    @property
+    def generation(self) -> int:
+        """Where the champion pointer stood, 0 if there was none."""
+        return self.champion.generation if self.champion else 0
+
+
+def version_of(instance: dg.DagsterInstance, artifacts: Artifacts, label: str) -> ResolvedModel:
+    """The version as `model_weights` left it. Raises NotMaterialised, ArtifactMissing, ArtifactCorrupt."""
+    digest = reference(instance, "model_weights", label, DIGEST)
+    folder = artifacts.get(WEIGHTS, digest)
+    return ResolvedModel(label, digest, folder, read_spec(folder), {})
+
+
+def begin_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
+    """The contest with what serves now. Raises NotMaterialised; ArtifactMissing if the champion's files are gone."""
+    model = version_of(instance, artifacts, label)
+    proofs = proven(instance, label)
+    own = tuple(Candidate(model, proof.engine_key, proof.target, proof.precision) for proof in proofs)
+    champion = store.champion(parse_label(label)[0])
+    if champion is None or champion.version_digest == model.version_digest:
+        return Contest(own, champion, None)
+    return Contest(own, champion, _rival(artifacts, champion, own))
+
+
+def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
+    """The contest that `warm_up` began. Raises dg.Failure if another version has become champion since."""
+    contest = begin_contest(instance, artifacts, store, label)
+    began = reference(instance, "warm_up", label, CHAMPION_GENERATION)
+    if contest.rival is not None and began != str(contest.generation):
+        raise dg.Failure(
+            f"{label} was measured against the champion of generation {began}; by now it is of generation "
+            f"{contest.generation}: {contest.rival.model.label}. Materialise warm_up and what follows it again",
+            allow_retries=False,
+        )
+    return contest
+
+
+def _rival(artifacts: Artifacts, champion: Champion, own: Sequence[Candidate]) -> Candidate:
+    """The champion's engine for the first target that both have, else its first."""
+    shared = [candidate.target for candidate in own if candidate.target in champion.targets]
+    target = (shared or list(champion.targets))[0]
+    served, folder = champion.targets[target], artifacts.get(WEIGHTS, champion.version_digest)
+    model = ResolvedModel(champion.label, champion.version_digest, folder, read_spec(folder), champion.targets)
+    return Candidate(model, served.engine_key, target, served.precision)

@@ -1,0 +1,38 @@
+"""Which errors end a step for good: trying again would only say the same again."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from videogen.errors import (
+    ArtifactCorrupt,
+    ArtifactRefused,
+    EngineBuildFailed,
+    InvalidRequest,
+    RegistryUnavailable,
+    StoreUnavailable,
+    VersionNotFound,
+    VideogenError,
+)  # fmt: skip
+
+FINAL = (ArtifactCorrupt, ArtifactRefused, EngineBuildFailed, InvalidRequest, VersionNotFound)
+PASSING = (RegistryUnavailable, StoreUnavailable)
+"""What may be gone in a moment: worth the retries of `PATIENCE`."""
+
+PATIENCE = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
+
+
+@contextmanager
+def final_refusals() -> Generator[None]:
+    """Turns an error that no retry can mend into a failure of the step that says why and isn't tried again."""
+    try:
+        yield
+    except PASSING:
+        raise
+    except VideogenError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={"reason": str(error), "kind": type(error).__name__},
+            allow_retries=not isinstance(error, FINAL),
+        ) from error
