@@ -1,0 +1,61 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from videogen.cli import app
+
+HEAVY = (
+    "torch",
+    "numpy",
+    "diffusers",
+    "transformers",
+    "mlflow",
+    "dagster",
+    "onnxruntime",
+    "openvino",
+    "av",
+    "pydantic",
+)
+
+
+def run(*arguments, **environment):
+    return CliRunner().invoke(app, arguments, env=environment)
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys; from typer.testing import CliRunner; from videogen.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_installed_command_starts():
+    command = Path(sys.executable).parent / "videogen"
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0
+    for name in ("submit", "status", "show", "generate", "models", "doctor"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("command", [["status"], ["doctor"], ["show", "x"], ["models", "list"]])
+def test_a_bad_setting_ends_every_command_with_one_line_and_code_2(command):
+    result = run(*command, VIDEOGEN_TARGETS="cuda")
+    assert result.exit_code == 2
+    allowed = "a comma-separated list of cpu, tensorrt-rtx, tensorrt"
+    assert result.stderr == f"videogen: VIDEOGEN_TARGETS: got 'cuda'; allowed: {allowed}\n"
+
+
+@pytest.mark.parametrize(
+    "label", ["videogen-tiny", "videogen-tiny@champion", "@2", "videogen-tiny@", "videogen-tiny@²"]
+)
+def test_a_version_that_is_no_label_is_refused(label):
+    result = run("models", "promote", label)
+    assert result.exit_code == 2
+    assert f"version: got {label!r}" in result.stderr

@@ -1,0 +1,241 @@
+"""submit, status, show and models on a real store, with a champion of random weights."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.fixtures.random_models import write_random_tiny
+from videogen.artifacts import Artifacts
+from videogen.cli import app
+from videogen.manifest import build_manifest
+from videogen.media.mp4 import encode_mp4
+from videogen.resolve import WEIGHTS
+from videogen.store.records import Champion, ServedEngine
+from videogen.store.store import Store
+
+RING = "a large red ring moving left on a dotted background"
+STAR = "a small green star bouncing on a striped background"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_random_tiny(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def store(home):
+    with Store.open(f"embedded:{home}/store") as store:
+        yield store
+
+
+@pytest.fixture
+def champion(home, store, model):
+    digest = build_manifest(model).digest
+    Artifacts(str(home / "artifacts")).build(WEIGHTS, digest, lambda to: shutil.copytree(model, to, dirs_exist_ok=True))
+    engine = ServedEngine("no such engine", "fp32", "report")
+    return store.promote("videogen-tiny", Champion(digest, "videogen-tiny@1", {"cpu": engine}), 0)
+
+
+def run(*arguments, **options):
+    return CliRunner().invoke(app, list(map(str, arguments)), **options)
+
+
+def submit(*arguments, **options):
+    result = run("submit", *arguments, "--json", **options)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def answer(store):
+    """What a drain run does, with a grey video."""
+    batch = store.seal_batch([record.id for record in store.waiting()], time_limit_s=60)
+    for claim in store.claim(batch.id, holder="test", lease_s=60):
+        frames = np.full((16, 64, 64, 3), claim.request.request.seed, np.uint8)
+        store.publish(claim, encode_mp4(frames, 8), {"engine": "grey", "label": claim.request.label})
+    store.finish_batch(batch.id, holder="test")
+
+
+def test_each_prompt_is_queued_count_times_with_seeds_that_count_up(store, champion):
+    queued = submit(RING, STAR, "--count", 3, "--seed", 7, "--priority", "interactive", "--tenant", "studio")
+    assert [(one["prompt"], one["seed"]) for one in queued] == [(p, s) for p in (RING, STAR) for s in (7, 8, 9)]
+    record = store.request(queued[-1]["id"])
+    assert (record.state, record.lane, record.priority, record.source) == ("queued", "batch", "interactive", "cli")
+    assert record.accepted.version_digest == champion.version_digest
+    assert record.accepted.request.tenant == "studio"
+
+
+def test_without_a_seed_each_video_draws_its_own(store, champion):
+    assert len({one["seed"] for one in submit(RING, "--count", 8)}) == 8
+
+
+def test_a_file_gives_fields_line_by_line_and_options_fill_what_it_leaves_open(store, champion, tmp_path):
+    lines = [{"prompt": RING, "seed": 3, "tenant": "a"}, {"prompt": STAR}]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n\n".join(map(json.dumps, lines)))
+    first, second = submit("--file", file, "--tenant", "b", "--steps", 2)
+    assert first["seed"] == 3
+    requests = [store.request(one["id"]).accepted.request for one in (first, second)]
+    assert [(request.tenant, request.num_inference_steps) for request in requests] == [("a", 2), ("b", 2)]
+    assert [one["prompt"] for one in submit("--file", "-", input=json.dumps(lines[1]))] == [STAR]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"prompt": "a purple ring"}', ["line 2: prompt", "'purple'", "the model knows"]),
+        ('{"prompt": "a red ring", "widht": 64}', ["line 2: widht", "did you mean width?"]),
+        ('{"prompt": "a red ring", "width": 65}', ["line 2: width", "got 65", "allowed: 64"]),
+        ('{"prompt": "a red ring"', ["line 2: request", "one JSON object"]),
+        ('["a red ring"]', ["line 2: request", "one JSON object"]),
+        ('{"prompt": "a red ring", "model": "nobody"}', ["line 2: model", "'nobody'", "none yet"]),
+        ('{"prompt": "a red ring", "model": "videogen-tiny@7"}', ["line 2: model", "@champion or videogen-tiny@1"]),
+    ],
+)  # fmt: skip
+def test_one_bad_line_is_named_and_nothing_is_queued(store, champion, tmp_path, line, words):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": RING}) + "\n" + line + "\n")
+    result = run("submit", "--file", file)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert all(word in result.stderr for word in words), result.stderr
+    assert store.requests() == []
+
+
+def test_nothing_to_submit_says_what_to_type(store, champion):
+    result = run("submit")
+    assert result.exit_code == 2
+    assert "--file" in result.stderr
+
+
+def test_without_a_champion_a_request_is_refused_with_the_way_on(store):
+    result = run("submit", RING)
+    assert result.exit_code == 2
+    assert "videogen-tiny has none yet" in result.stderr
+
+
+def test_an_answered_request_is_shown_with_its_video_and_where_that_came_from(home, store, champion, tmp_path):
+    (queued,) = submit(RING, "--seed", 5)
+    assert "state           queued" in run("show", queued["id"]).stdout
+    answer(store)
+    shown = json.loads(run("show", queued["id"], "--json").stdout)
+    assert (shown["state"], shown["seed"], shown["provenance"]["engine"]) == ("done", 5, "grey")
+    assert (home / "videos" / f"{queued['id']}.mp4").stat().st_size == shown["bytes"]
+    result = run("show", queued["id"], "-o", tmp_path / "here" / "ring.mp4")
+    assert str(tmp_path / "here" / "ring.mp4") in result.stdout
+    assert (tmp_path / "here" / "ring.mp4").read_bytes() == store.read_video(shown["sha256"])
+
+
+def test_the_same_request_again_is_done_at_once(store, champion):
+    submit(RING, "--seed", 5)
+    answer(store)
+    assert "done, it was there already" in run("submit", RING, "--seed", 5).stdout
+    assert run("submit", RING, "--seed", 5, "--wait", "--timeout", 5).exit_code == 0
+
+
+def test_waiting_ends_at_its_timeout_and_with_failures(store, champion):
+    late = run("submit", RING, "--wait", "--timeout", 0.1)
+    assert late.exit_code == 1
+    assert "1 still wait" in late.stderr
+    (claim,) = store.claim([store.waiting()[0].id], holder="test", lease_s=60)
+    store.fail(claim, "the moon was in the way", retry=False)
+    failed = run("submit", RING, "--deadline", 0.01, "--wait", "--timeout", 20)
+    assert failed.exit_code == 1
+    assert "expired" in failed.stderr or "failed" in failed.stderr
+    assert "moon" in run("status").stdout
+
+
+def test_status_counts_the_queue_and_names_batches_and_champion(store, champion):
+    submit(RING, STAR, "--count", 2)
+    batch = store.seal_batch([record.id for record in store.waiting(limit=3)], time_limit_s=60)
+    seen = json.loads(run("status", "--json").stdout)
+    assert seen["queue"] == {"assigned": 3, "queued": 1}
+    assert [(one["id"], one["requests"]) for one in seen["batches"]] == [(batch.id, 3)]
+    assert (seen["champion"]["label"], seen["champion"]["targets"]["cpu"]["precision"]) == ("videogen-tiny@1", "fp32")
+    words = run("status").stdout
+    assert batch.id in words and "videogen-tiny@1 (cpu fp32)" in words and "3 assigned, 1 queued" in words
+
+
+def test_status_of_an_empty_installation_says_how_to_begin(home):
+    result = run("status")
+    assert result.exit_code == 0
+    assert "none yet" in result.stdout and "empty" in result.stdout
+
+
+def test_an_unknown_request_is_one_line(home):
+    result = run("show", "no-such-request")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "no-such-request" in result.stderr
+
+
+def test_models_are_registered_listed_and_explained(home, store, model, mlflow_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    (model / "README.md").write_text("# Random\nIt knows nothing.")
+    first = run("models", "register", model, "--name", "videogen-tiny", "--description", "random")
+    assert first.exit_code == 0, first.output
+    label, digest = first.stdout.split()
+    assert label == "videogen-tiny@1"
+    assert run("models", "register", model, "--name", "videogen-tiny").stdout == first.stdout
+    store.promote("videogen-tiny", Champion(digest, label, {}), 0)
+    listed = run("models", "list").stdout
+    assert "champion" in listed and digest[:12] in listed and "random" in listed
+    run("models", "promote", label)
+    assert "candidate" in run("models", "info", label).stdout
+    assert "It knows nothing." in run("models", "card", label).stdout
+    assert (
+        "none" in run("models", "list", "other").stdout
+        or "no version of other" in run("models", "list", "other").stdout
+    )
+
+
+def test_rollback_brings_the_previous_champion_back(store, champion):
+    store.promote("videogen-tiny", Champion("2" * 64, "videogen-tiny@2", {}), champion.generation)
+    result = run("models", "rollback", "videogen-tiny")
+    assert (result.exit_code, result.stdout) == (0, "videogen-tiny@1 serves videogen-tiny again\n")
+    assert store.champion("videogen-tiny").version_digest == champion.version_digest
+    again = run("models", "rollback", "videogen-tiny")
+    assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+
+
+def test_doctor_finds_each_part_and_counts_what_waits(store, champion):
+    submit(RING, STAR)
+    result = run("doctor", "--quick")
+    assert result.exit_code == 0, result.output
+    for words in ("2 requests wait", "1 weights", "H.264", "cores", "torch 2.13"):
+        assert words in result.stdout, result.stdout
+
+
+def test_doctor_names_what_is_broken_and_its_fix(store, champion, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VIDEOGEN_STORE_URL", f"embedded:{tmp_path}/file/store")
+    monkeypatch.setenv("VIDEOGEN_TARGETS", "tensorrt")
+    result = run("doctor", "--quick")
+    assert result.exit_code == 1
+    assert "2 to fix" in result.stdout
+    assert "set VIDEOGEN_STORE_URL" in result.stdout and "pypi.nvidia.com" in result.stdout
+
+
+def test_doctor_tells_a_daemon_that_runs_from_one_that_did(home, store):
+    """A real instance; the heartbeats are what a daemon writes every half minute."""
+    from datetime import UTC, datetime, timedelta
+
+    import dagster as dg
+    from dagster._daemon.types import DaemonHeartbeat
+
+    (home / "dagster").mkdir(parents=True)
+    (home / "dagster" / "dagster.yaml").write_text("")
+    assert "never ran here" in run("doctor", "--quick").stdout
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        for minutes, words in ((30, "last alive 30 min ago"), (0, "is alive")):
+            at = datetime.now(UTC) - timedelta(minutes=minutes)
+            instance.add_daemon_heartbeat(DaemonHeartbeat(at.timestamp(), "SENSOR", "one", []))
+            assert words in run("doctor", "--quick").stdout

@@ -1,0 +1,55 @@
+import pickle
+from pathlib import Path
+
+import pytest
+
+from videogen.errors import InvalidSetting
+from videogen.settings import read_settings
+
+
+def test_defaults_lie_under_one_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings({})
+    assert settings.home == tmp_path / "var"
+    assert settings.store_url == f"embedded:{tmp_path}/var/store"
+    assert settings.artifacts_url == f"{tmp_path}/var/artifacts"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/var/mlflow.db"
+    assert settings.dagster_home == tmp_path / "var" / "dagster"
+    assert settings.targets == ("cpu",)
+    assert settings.threads >= 1
+
+
+def test_home_moves_everything_and_a_single_url_only_itself():
+    settings = read_settings({"VIDEOGEN_HOME": "/srv/videogen", "MLFLOW_TRACKING_URI": "http://mlflow:5000"})
+    assert settings.artifacts_url == "/srv/videogen/artifacts"
+    assert settings.tracking_uri == "http://mlflow:5000"
+    assert settings.tracking_artifacts == Path("/srv/videogen/mlartifacts")
+
+
+def test_an_empty_variable_counts_as_unset():
+    assert read_settings({"VIDEOGEN_THREADS": "", "VIDEOGEN_HOME": ""}) == read_settings({})
+
+
+def test_targets_are_read_in_a_fixed_order():
+    assert read_settings({"VIDEOGEN_TARGETS": "tensorrt-rtx, cpu"}).targets == ("cpu", "tensorrt-rtx")
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [
+        ("VIDEOGEN_TARGETS", "cuda"),
+        ("VIDEOGEN_TARGETS", "cpu,"),
+        ("VIDEOGEN_TARGETS", "cpu,cpu"),
+        ("VIDEOGEN_THREADS", "0"),
+        ("VIDEOGEN_THREADS", "many"),
+        ("VIDEOGEN_THREADS", "²"),
+        ("VIDEOGEN_THREADS", "5000"),
+    ],
+)
+def test_a_bad_value_names_variable_value_and_what_is_allowed(variable, given):
+    with pytest.raises(InvalidSetting) as raised:
+        read_settings({variable: given})
+    assert variable in str(raised.value)
+    assert repr(given) in str(raised.value)
+    assert "allowed: " in str(raised.value)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
