@@ -6,18 +6,20 @@ their size, so that the decoder tolerates a denoiser's error and the latent scal
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from training.data import as_frames, held_out_attributes, render_clips, sample_attributes, training_attributes
-from training.loop import Log, MovingAverage, load_checkpoint, plot_log, save_checkpoint, set_learning_rate, trapezoid
+from training.loop import Run, plot_log
 from training.muon import optimisers
+from training.precision import mixed_precision
 from videogen.models.tiny_autoencoder import TinyVideoAutoencoder
 
 FOREGROUND_LEVEL = 0.0
+LATENT_NOISE, LATENT_PENALTY = 0.2, 3e-4
 
 
 def foreground(frames: torch.Tensor, border: int = 0) -> torch.Tensor:
@@ -59,64 +61,44 @@ def latent_statistics(model: TinyVideoAutoencoder, clips: torch.Tensor) -> tuple
     return latents.mean(dim=(0, 2, 3, 4)).tolist(), latents.std(dim=(0, 2, 3, 4)).tolist()
 
 
-def train(out: Path, minutes: float, bank_size: int, batch: int, seed: int, warm_start: Path | None) -> None:
+def draw_chunks(bank: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` chunks of four frames, each from a clip of its own, as frames (count, 3, 4, 64, 64) in [-1, 1]."""
+    span = TinyVideoAutoencoder.frames_per_latent
+    starts = span * torch.randint(bank.shape[1] // span, (count, 1))
+    return as_frames(bank[torch.randint(len(bank), (count, 1)), starts + torch.arange(span)])
+
+
+def inner_weights(model: TinyVideoAutoencoder) -> list[nn.Parameter]:
+    """The weights that Muon trains: every convolution between the first and the last."""
+    outermost = ("frame_in", "frame_out")
+    return [p for name, p in model.named_parameters() if p.ndim == 4 and not name.startswith(outermost)]
+
+
+def train(out: Path, steps: int, bank_size: int, batch: int, seed: int, warm_start: Path | None) -> None:
     torch.manual_seed(seed)
     model = TinyVideoAutoencoder().to(memory_format=torch.channels_last)
     if warm_start:
         known, own = TinyVideoAutoencoder.from_pretrained(warm_start).state_dict(), model.state_dict()
         model.load_state_dict({k: known[k] if known[k].shape == v.shape else v for k, v in own.items()})
-    inner = [
-        p for name, p in model.named_parameters() if p.ndim == 4 and "frame_in" not in name and "frame_out" not in name
-    ]
-    steppers = optimisers(model, inner, muon_lr=4e-3, adam_lr=2e-3)
-    average = MovingAverage(model, 0.998)
-    checkpoint_path, log = out / "autoencoder.pt", Log(out / "autoencoder.csv")
-    steps, spent = 0, 0.0
-    if state := load_checkpoint(checkpoint_path):
-        model.load_state_dict(state["model"])
-        average.shadow, average.updates = state["average"], state["steps"]
-        for stepper, saved in zip(steppers, state["optimisers"], strict=True):
-            stepper.load_state_dict(saved)
-        steps, spent = state["steps"], state["spent"]
+    steppers = optimisers(model, inner_weights(model), muon_lr=4e-3, adam_lr=2e-3)
     print(f"rendering {bank_size} training clips", flush=True)
     bank = render_clips(sample_attributes(training_attributes(), bank_size, seed), seed=1_000_000)
     held_out = render_clips(sample_attributes(held_out_attributes(), 96, seed), seed=2_000_000)
+    run = Run(out, "autoencoder", model, steppers, steps=steps, decay=0.998, seed=seed)
     judge = TinyVideoAutoencoder()
-    last = time.monotonic()
-    while (progress := spent / (minutes * 60)) < 1:
-        set_learning_rate(steppers, trapezoid(progress))
-        frames = as_frames(bank[torch.randint(bank_size, (batch,))])
-        with torch.autocast("cpu", torch.bfloat16):
+    for _ in run:
+        frames = draw_chunks(bank, batch)
+        with mixed_precision():
             latents = model.encode(frames)
-            output = model.decode(latents + 0.2 * torch.randn_like(latents))
-        loss = reconstruction_loss(output.float(), frames) + 3e-4 * latents.float().square().mean()
-        loss.backward()
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
-        average.update(model)
-        steps += 1
-        now = time.monotonic()
-        spent, last = spent + now - last, now
-        if steps % 100 == 0:
-            judge.load_state_dict(average.shadow)
-            log.write(
-                steps=steps,
-                samples=steps * batch,
-                loss=loss.item(),
-                latent_rms=latents.float().square().mean().sqrt().item(),
-                **evaluate(judge, held_out),
-            )
-            save_checkpoint(
-                checkpoint_path,
-                model=model.state_dict(),
-                average=average.shadow,
-                optimisers=[s.state_dict() for s in steppers],
-                steps=steps,
-                spent=spent,
-            )
-            last = time.monotonic()
-    judge.load_state_dict(average.shadow)
+            output = model.decode(latents + LATENT_NOISE * torch.randn_like(latents))
+        size = latents.float().square().mean()
+        loss = reconstruction_loss(output.float(), frames)
+        run.advance(loss + LATENT_PENALTY * size)
+        if run.steps % 100 == 0:
+            judge.load_state_dict(run.average.shadow)
+            figures = {"loss": loss.item(), "latent_rms": size.sqrt().item(), **evaluate(judge, held_out)}
+            run.tell(run.steps * batch, **figures)
+    judge.load_state_dict(run.average.shadow)
     mean, std = latent_statistics(judge, bank[:512])
     judge.register_to_config(latents_mean=mean, latents_std=std)
     judge.save_pretrained(out / "autoencoder")
@@ -127,9 +109,9 @@ def train(out: Path, minutes: float, bank_size: int, batch: int, seed: int, warm
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("var/training"))
-    parser.add_argument("--minutes", type=float, default=18)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--bank-size", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32, help="chunks of four frames")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm-start", type=Path, help="an autoencoder folder; layers of the same shape are copied")
     train(**vars(parser.parse_args()))

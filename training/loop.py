@@ -3,12 +3,15 @@
 import csv
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from videogen.media.charts import Series, line_chart
+
+SAVE_SECONDS = 120.0
 
 
 class MovingAverage:
@@ -46,18 +49,17 @@ class Log:
     """A CSV of training figures, with a one-line summary on the terminal."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.started = path, time.monotonic()
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, **figures: float) -> None:
-        row = {"minutes": round((time.monotonic() - self.started) / 60, 2), **figures}
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=list(figures))
             if fresh:
                 writer.writeheader()
-            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in figures.items()})
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()), flush=True)
 
 
 def save_checkpoint(path: Path, **state: object) -> None:
@@ -78,3 +80,77 @@ def plot_log(path: Path, column: str, target: Path) -> None:
         rows = [(float(row["samples"]), float(row[column])) for row in csv.DictReader(file) if row.get(column)]
     if rows:
         target.write_text(line_chart(column, [Series(column, rows)], "samples", column))
+
+
+class Run:
+    """One stage of training that resumes where it was stopped: its model, optimisers, moving average and log.
+
+    Iterating yields the number of each step still to take; the body calls `advance` with its loss. Every stage is
+    counted in steps and not in minutes, so that a slower machine takes longer and ends with the same model.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        model: nn.Module,
+        optimisers: list[torch.optim.Optimizer],
+        *,
+        steps: int,
+        decay: float,
+        seed: int,
+    ) -> None:
+        self.folder, self.name, self.model, self.optimisers, self.total = folder, name, model, optimisers, steps
+        self.average, self.log = MovingAverage(model, decay), Log(folder / f"{name}.csv")
+        self.steps, self.seconds = 0, 0.0
+        self._peaks = [[group["peak_lr"] for group in optimiser.param_groups] for optimiser in optimisers]
+        self._resume()
+        torch.manual_seed(seed + self.steps)
+
+    def __iter__(self) -> Iterator[int]:
+        last = saved = time.monotonic()
+        while self.steps < self.total:
+            set_learning_rate(self.optimisers, trapezoid(self.steps / self.total))
+            yield self.steps
+            now = time.monotonic()
+            self.seconds, last = self.seconds + now - last, now
+            if now - saved > SAVE_SECONDS:
+                self.save()
+                last = saved = time.monotonic()
+        self.save()
+
+    def advance(self, loss: torch.Tensor) -> None:
+        """Takes one step of every optimiser down the gradient of `loss`."""
+        loss.backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.average.update(self.model)
+        self.steps += 1
+
+    def tell(self, samples: int, **figures: float) -> None:
+        """Logs figures beside the steps, the samples seen and the minutes spent, earlier sittings included."""
+        self.log.write(steps=self.steps, samples=samples, minutes=self.seconds / 60, **figures)
+
+    def save(self) -> None:
+        save_checkpoint(
+            self.folder / f"{self.name}.pt",
+            model=self.model.state_dict(),
+            average=self.average.shadow,
+            optimisers=[optimiser.state_dict() for optimiser in self.optimisers],
+            steps=self.steps,
+            seconds=self.seconds,
+        )
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.folder / f"{self.name}.pt")
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.average.shadow, self.average.updates = state["average"], state["steps"]
+        for optimiser, saved, peaks in zip(self.optimisers, state["optimisers"], self._peaks, strict=True):
+            optimiser.load_state_dict(saved)
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["peak_lr"] = peak
+        self.steps, self.seconds = state["steps"], state["seconds"]
+        print(f"{self.name}: goes on from step {self.steps} of {self.total}", flush=True)

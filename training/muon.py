@@ -1,4 +1,4 @@
-"""Muon, batched over same-shaped matrices: float32 weights and momentum, bfloat16 iterations.
+"""Muon, batched over same-shaped matrices: float32 weights and momentum; the iterations stand bfloat16.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers": momentum, orthogonalised by five Newton-Schulz
 iterations. `torch.optim.Muon` takes one matrix at a time, which took 40 times as long on a CPU.
@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from training.precision import has_bfloat16_units
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -18,7 +20,9 @@ def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    if has_bfloat16_units():
+        x = x.bfloat16()
     for _ in range(iterations):
         gram = x @ x.transpose(1, 2)
         x = a * x + (b * gram + c * gram @ gram) @ x
