@@ -1,6 +1,6 @@
 """`make train-tiny`: every stage of videogen-tiny, in order, each resuming where it stopped.
 
-About three hours on two idle cores. Progress, losses (CSV and SVG) and checkpoints lie in var/training; the two
+About two hours on two idle cores. Progress, losses (CSV and SVG) and checkpoints lie in var/training; the two
 versions end up in models/videogen-tiny, where they replace the ones that ship.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 STAGES: dict[str, tuple[str, ...]] = {
     "text_encoder": ("training.text_encoder",),
-    "autoencoder": ("training.autoencoder", "--minutes", "25"),
-    "denoiser": ("training.denoiser", "--minutes", "90"),
-    "few-step": ("training.distil", "--minutes", "30"),
+    "autoencoder": ("training.autoencoder",),
+    "denoiser": ("training.denoiser",),
+    "few-step": ("training.distil",),
     "package-1": ("training.package", "--name", "denoiser", "--target", "models/videogen-tiny/1", "--version", "1"),
     "package-2": ("training.package", "--name", "few-step", "--target", "models/videogen-tiny/2", "--version", "2"),
     "evaluate-1": ("training.evaluate", "models/videogen-tiny/1"),

@@ -109,9 +109,9 @@ def train(out: Path, steps: int, bank_size: int, batch: int, seed: int, warm_sta
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("var/training"))
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--bank-size", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=32, help="chunks of four frames")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--bank-size", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=16, help="chunks of four frames")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm-start", type=Path, help="an autoencoder folder; layers of the same shape are copied")
     train(**vars(parser.parse_args()))

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.loop import load_checkpoint, save_checkpoint, set_learning_rate, trapezoid
+from training.precision import mixed_precision
 from videogen.models.tiny_autoencoder import ResidualBlock
 from videogen.world.grammar import WORDS
 
@@ -47,7 +48,7 @@ def train_classifier(bank: dict[str, torch.Tensor], steps: int = 500, batch: int
         rows = torch.randint(len(latents) - 512, (batch,))
         level = 0.5 * torch.rand(batch, 1, 1, 1, 1)
         clean = latents[rows].float()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             logits = model((1 - level) * clean + level * torch.randn_like(clean))
         loss = cross_entropy([x.float() for x in logits], labels[rows]).sum(1).mean()
         optimiser.zero_grad()

@@ -7,7 +7,6 @@ work. Clips are rendered, encoded and captioned once (`bank`), then sampled.
 
 import argparse
 import random
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +17,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.classifier import LatentClassifier, cached_classifier, cross_entropy
 from training.data import as_frames, render_clips, sample_attributes, training_attributes
-from training.loop import Log, MovingAverage, load_checkpoint, plot_log, save_checkpoint, set_learning_rate, trapezoid
+from training.loop import Run, load_checkpoint, plot_log, save_checkpoint
 from training.muon import optimisers
+from training.precision import mixed_precision
 from videogen.models.tiny_autoencoder import TinyVideoAutoencoder
 from videogen.models.tiny_text_encoder import TinyTextEncoder
 from videogen.models.tiny_tokenizer import TinyTokenizer
 from videogen.world.grammar import Attributes, caption
 
 DENOISER = {
-    "patch_size": (1, 2, 2),
+    "patch_size": (2, 2, 2),
     "num_attention_heads": 4,
     "attention_head_dim": 48,
     "in_channels": 12,
@@ -67,7 +67,7 @@ def make_bank(folder: Path, attributes: list[Attributes], seed: int) -> dict[str
     latents = []
     for start in range(0, len(attributes), 64):
         clips = render_clips(attributes[start : start + 64], seed + start)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             raw = autoencoder.encode(as_frames(clips))
         latents.append(autoencoder.normalise(raw.float()).half())
         if start % 4096 == 0:
@@ -129,7 +129,7 @@ def flow_loss(model: nn.Module, classifier: LatentClassifier, batch: Batch) -> t
     noise, t = torch.randn_like(batch.latents), sample_noise_levels(batch.latents.shape[0])
     wide = t.view(-1, 1, 1, 1, 1)
     noisy = (1 - wide) * batch.latents + wide * noise
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+    with sdpa_kernel(SDPBackend.MATH), mixed_precision():
         velocity = model(noisy, timestep=1000 * t, encoder_hidden_states=batch.slots, return_dict=False)[0]
         naming = cross_entropy([x.float() for x in classifier(noisy - wide * velocity)], batch.labels)
     error = (velocity.float() - (noise - batch.latents)).square().mean(dim=(1, 2, 3, 4))
@@ -145,7 +145,7 @@ def block_matrices(model: WanTransformer3DModel) -> list[nn.Parameter]:
 def train(
     folder: Path,
     name: str,
-    minutes: float,
+    steps: int,
     clips: int,
     batch: int,
     seed: int,
@@ -154,62 +154,20 @@ def train(
     compiled: bool,
 ) -> None:
     torch.manual_seed(seed)
-    bank = cached_bank(folder, clips, seed=0)
-    empty = embed(folder, [""])
+    bank, empty = cached_bank(folder, clips, seed=0), embed(folder, [""])
     classifier = cached_classifier(folder / "classifier.pt", bank)
     model = new_denoiser()
     if compiled:
         model.compile_repeated_blocks(fullgraph=True)
     steppers = optimisers(model, block_matrices(model), muon_lr, adam_lr)
-    average = MovingAverage(model, 0.9995)
-    checkpoint_path, log = folder / f"{name}.pt", Log(folder / f"{name}.csv")
-    steps, spent, smooth = 0, 0.0, None
-    if state := load_checkpoint(checkpoint_path):
-        model.load_state_dict(state["model"])
-        average.shadow, average.updates = state["average"], state["steps"]
-        for stepper, saved in zip(steppers, state["optimisers"], strict=True):
-            stepper.load_state_dict(saved)
-            for group, lr in zip(
-                stepper.param_groups, (muon_lr,) if stepper is steppers[0] else (adam_lr,), strict=True
-            ):
-                group["peak_lr"] = lr
-        steps, spent = state["steps"], state["spent"]
-    last = saved_at = time.monotonic()
-    while (progress := spent / (minutes * 60)) < 1:
-        set_learning_rate(steppers, trapezoid(progress))
+    run, smooth = Run(folder, name, model, steppers, steps=steps, decay=0.9985, seed=seed), None
+    for _ in run:
         flow, naming = flow_loss(model, classifier, draw_batch(bank, empty, batch))
-        (flow + NAMING * naming).backward()
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
-        average.update(model)
-        steps += 1
+        run.advance(flow + NAMING * naming)
         figures = torch.stack([flow, naming]).detach()
         smooth = figures if smooth is None else smooth.lerp(figures, 0.03)
-        now = time.monotonic()
-        spent, last = spent + now - last, now
-        if steps % 50 == 0:
-            log.write(
-                steps=steps, samples=steps * batch, loss=smooth[0].item(), naming=smooth[1].item(), spent=spent / 60
-            )
-        if now - saved_at > 120:
-            save_checkpoint(
-                checkpoint_path,
-                model=model.state_dict(),
-                average=average.shadow,
-                optimisers=[s.state_dict() for s in steppers],
-                steps=steps,
-                spent=spent,
-            )
-            last = saved_at = time.monotonic()
-    save_checkpoint(
-        checkpoint_path,
-        model=model.state_dict(),
-        average=average.shadow,
-        optimisers=[s.state_dict() for s in steppers],
-        steps=steps,
-        spent=spent,
-    )
+        if run.steps % 50 == 0:
+            run.tell(run.steps * batch, loss=smooth[0].item(), naming=smooth[1].item())
     plot_log(folder / f"{name}.csv", "loss", folder / f"{name}.svg")
 
 
@@ -217,9 +175,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("var/training"))
     parser.add_argument("--name", default="denoiser")
-    parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--clips", type=int, default=20_000)
-    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--clips", type=int, default=12_000)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--muon-lr", type=float, default=1e-2)
     parser.add_argument("--adam-lr", type=float, default=2e-3)

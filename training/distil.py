@@ -8,7 +8,6 @@ request does, and asks the latent classifier to name the outcome; the gradient f
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -17,9 +16,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.classifier import LatentClassifier, cached_classifier, cross_entropy
 from training.denoiser import SIZE_WEIGHT, Batch, block_matrices, cached_bank, draw_batch, embed, new_denoiser
-from training.loop import Log, MovingAverage, load_checkpoint, plot_log, save_checkpoint, set_learning_rate, trapezoid
+from training.loop import Run, plot_log
 from training.muon import optimisers
 from training.package import trained_denoiser
+from training.precision import mixed_precision
 from training.sample import denoise, sigmas
 
 ON_SCHEDULE = 0.85
@@ -27,7 +27,7 @@ ON_SCHEDULE = 0.85
 
 
 def predict(model: WanTransformer3DModel, noisy: torch.Tensor, t: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+    with sdpa_kernel(SDPBackend.MATH), mixed_precision():
         return model(noisy, timestep=1000 * t, encoder_hidden_states=slots, return_dict=False)[0].float()
 
 
@@ -56,7 +56,7 @@ def outcome_loss(
     model: WanTransformer3DModel, classifier: LatentClassifier, batch: Batch, empty: torch.Tensor, levels: torch.Tensor
 ) -> torch.Tensor:
     """How badly the classifier names what the few-step sampler makes of the captions of `batch`."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), mixed_precision():
         latents = denoise(model, batch.slots, empty, torch.randn_like(batch.latents), levels[:-1], guidance=1.0)
     last = levels[-2].expand(len(latents))
     latents = latents - levels[-2] * predict(model, latents, last, batch.slots)
@@ -69,8 +69,8 @@ def train(
     folder: Path,
     base_name: str,
     name: str,
-    minutes: float,
     steps: int,
+    schedule: int,
     shift: float,
     guidance: float,
     outcome: float,
@@ -84,36 +84,20 @@ def train(
     base, model = trained_denoiser(folder, base_name), new_denoiser()
     model.load_state_dict(base.state_dict())
     steppers = optimisers(model, block_matrices(model), muon_lr=4e-3, adam_lr=8e-4)
-    average, levels = MovingAverage(model, 0.998), sigmas(steps, shift)
-    checkpoint, log = folder / f"{name}.pt", Log(folder / f"{name}.csv")
-    done, spent, smooth = 0, 0.0, torch.zeros(2)
-    if state := load_checkpoint(checkpoint):
-        model.load_state_dict(state["model"])
-        average.shadow, average.updates, done, spent = state["average"], state["steps"], state["steps"], state["spent"]
-    last = time.monotonic()
-    while (progress := spent / (minutes * 60)) < 1:
-        set_learning_rate(steppers, trapezoid(progress))
-        drawn = draw_batch(bank, empty, batch)
-        walk = outcome > 0 and done % 3 == 2
-        loss = (
-            outcome_loss(model, classifier, drawn, empty, levels)
-            if walk
-            else guided_flow_loss(model, base, drawn, empty, levels, guidance)
-        )
-        ((outcome if walk else 1.0) * loss).backward()
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
-        average.update(model)
-        done += 1
-        smooth[int(walk)] = loss.item() if done <= 3 else smooth[int(walk)].lerp(loss.detach(), 0.05)
-        spent, last = spent + time.monotonic() - last, time.monotonic()
-        if done % 30 == 0:
-            log.write(
-                steps=done, samples=done * batch, loss=smooth[0].item(), outcome=smooth[1].item(), spent=spent / 60
-            )
-            save_checkpoint(checkpoint, model=model.state_dict(), average=average.shadow, steps=done, spent=spent)
-    save_checkpoint(checkpoint, model=model.state_dict(), average=average.shadow, steps=done, spent=spent)
+    levels, smooth = sigmas(schedule, shift), [0.0, 0.0]
+    run = Run(folder, name, model, steppers, steps=steps, decay=0.998, seed=seed)
+    for step in run:
+        drawn, walk = draw_batch(bank, empty, batch), outcome > 0 and step % 3 == 2
+        if walk:
+            loss = outcome_loss(model, classifier, drawn, empty, levels)
+            run.advance(outcome * loss)
+        else:
+            loss = guided_flow_loss(model, base, drawn, empty, levels, guidance)
+            run.advance(loss)
+        before = smooth[walk] or loss.item()
+        smooth[walk] = before + 0.05 * (loss.item() - before)
+        if run.steps % 30 == 0:
+            run.tell(run.steps * batch, loss=smooth[0], outcome=smooth[1])
     plot_log(folder / f"{name}.csv", "loss", folder / f"{name}.svg")
 
 
@@ -122,12 +106,12 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=Path("var/training"))
     parser.add_argument("--base-name", default="denoiser")
     parser.add_argument("--name", default="few-step")
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=700, help="steps of training")
+    parser.add_argument("--schedule", type=int, default=4, help="steps that the result will sample with")
     parser.add_argument("--shift", type=float, default=2.0)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--outcome", type=float, default=0.03, help="weight of the outcome batches; 0 leaves them out")
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--clips", type=int, default=20_000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--clips", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=0)
     train(**vars(parser.parse_args()))

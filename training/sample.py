@@ -16,6 +16,7 @@ from diffusers import WanTransformer3DModel
 from training.data import held_out_attributes, training_attributes
 from training.denoiser import embed
 from training.package import trained_denoiser
+from training.precision import mixed_precision
 from videogen.media.contact_sheet import contact_sheet
 from videogen.models.tiny_autoencoder import TinyVideoAutoencoder
 from videogen.quality.oracle import judge_many
@@ -70,7 +71,7 @@ def clips_of(
     )
     levels, clips = sigmas(steps, shift), []
     for rows in torch.arange(len(attributes)).split(32):
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             latents = denoise(model, slots[rows], empty, noise[rows], levels, guidance)
             frames = autoencoder.decode(autoencoder.denormalise(latents)).float()
         clips.append(((frames.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1))

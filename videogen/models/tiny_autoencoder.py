@@ -36,7 +36,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         latent_channels: int = 12,
-        frame_channels: int = 64,
+        frame_channels: int = 48,
         channels: int = 112,
         frame_blocks: int = 2,
         blocks: int = 3,

@@ -15,6 +15,8 @@ FRAMES = 16
 FPS = 8
 MARGIN = 2.0
 TRAVEL = 12.0
+FREE, TIGHT = 4.0, 2.5
+"""How far the seed moves a shape, in pixels: across its motion, and along it."""
 
 RADIUS = {"small": 10.0, "medium": 14.0, "large": 19.0}
 COLOUR = {
@@ -105,7 +107,7 @@ def trajectory(motion: str, radius: float, generator: torch.Generator) -> tuple[
     """The centre of the shape over time: x and y, (16,) each, in pixels; the shape never leaves the frame."""
     u, v, w = (2 * torch.rand(3, generator=generator) - 1).tolist()
     room = SIZE / 2 - 1.15 * radius - MARGIN
-    free, tight = min(room, 10.0), max(min(room - TRAVEL, 6.0), 0.0)
+    free, tight = min(room, FREE), max(min(room - TRAVEL, TIGHT), 0.0)
     time = torch.arange(FRAMES, dtype=torch.float32) / (FRAMES - 1)
     line, rest = (2 * time - 1) * min(TRAVEL, room), torch.zeros(FRAMES)
     turn = 2 * math.pi * time
