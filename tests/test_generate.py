@@ -47,7 +47,9 @@ def outcomes(generator, requests):
 
 @pytest.mark.parametrize(("streams", "batch_size"), [(1, 1), (1, 8), (2, 1), (2, 3)])
 def test_every_request_gets_the_video_it_would_get_alone(model, streams, batch_size):
-    requests = [accepted(model.spec, seed=s, num_inference_steps=2 + s % 2, guidance_scale=1.0 + s % 3) for s in range(7)]
+    requests = [
+        accepted(model.spec, seed=s, num_inference_steps=2 + s % 2, guidance_scale=1.0 + s % 3) for s in range(7)
+    ]
     engine = Streams(model.engine, streams)
     found = outcomes(Generator(with_engine(model, engine), batch_size), requests)
     assert len(found) == 7 and len(engine.threads_seen) <= streams
@@ -80,7 +82,9 @@ def test_a_poisoned_request_never_takes_its_batch_with_it(model, stage, poison):
     poisoned = {"latents": mark}
 
     def spoil(network, inputs, found):
-        rows = [i for i, row in enumerate(inputs.get("latents", ())) if np.allclose(row, poisoned["latents"], atol=1e-4)]
+        rows = [
+            i for i, row in enumerate(inputs.get("latents", ())) if np.allclose(row, poisoned["latents"], atol=1e-4)
+        ]
         if network != stage or not rows:
             return found
         if poison == "exception":

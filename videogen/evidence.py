@@ -19,7 +19,6 @@ from videogen.quality.gates import (
     latency_regression,
     spoilt,
 )
-
 from videogen.warming import Timings
 
 if TYPE_CHECKING:

@@ -34,7 +34,9 @@ def write_version_report(
         charts=agreement_charts(found, beside),
     )
     title = f"{found.label}: {len(found.answers)} held-out prompts"
-    write_report(Report(title, "Same prompts and seeds for every version", versions=[version], limits=LIMITS), folder / REPORT)
+    write_report(
+        Report(title, "Same prompts and seeds for every version", versions=[version], limits=LIMITS), folder / REPORT
+    )
     shown = [answer for answer in found.answers if answer.video][:CLIPS_ON_SHEET]
     if shown:
         captions = [f"{answer.prompt}\nseed {answer.seed}" for answer in shown]
@@ -55,4 +57,6 @@ def agreement_charts(found: Evaluation, beside: Evaluation | None) -> Sequence[s
 def _clips(evidence: Evidence) -> Iterator[ReportClip]:
     for answer in [answer for answer in evidence.evaluation.answers if answer.video][:CLIPS_ON_PAGE]:
         chips = [(word, answer.seen.get(field) == word) for field, word in answer.wanted.items()]
-        yield ReportClip(answer.prompt, (evidence.folder / str(answer.video)).read_bytes(), f"seed {answer.seed}", chips)
+        yield ReportClip(
+            answer.prompt, (evidence.folder / str(answer.video)).read_bytes(), f"seed {answer.seed}", chips
+        )

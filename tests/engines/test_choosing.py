@@ -7,7 +7,12 @@ from videogen.engines import select
 from videogen.engines.builders import builder_for
 from videogen.engines.cache import ensure_engine_of, load_engine
 from videogen.engines.fidelity import (
-    ClipFidelity, Fidelity, FidelityLimits, fidelity, fidelity_requests, reference_frames,
+    ClipFidelity,
+    Fidelity,
+    FidelityLimits,
+    fidelity,
+    fidelity_requests,
+    reference_frames,
 )  # fmt: skip
 from videogen.engines.profile import LatencyPoint, LatencyProfile, profile_engine
 from videogen.engines.pytorch import TorchEngine
@@ -85,7 +90,7 @@ def test_the_fastest_that_passes_is_chosen_and_the_others_reasons_are_kept(
 
 def test_an_engine_that_misses_the_limit_never_wins(artifacts, folder, digest, requests, reference):
     limits = FidelityLimits(mean_psnr=101)
-    with pytest.raises(EngineUnavailable, match="onnxruntime fp32: mean_psnr is .*, at least 101"):
+    with pytest.raises(EngineUnavailable, match=r"onnxruntime fp32: mean_psnr is .*, at least 101"):
         select_engine(
             artifacts, folder, digest, requests, reference=reference, limits=limits,
             candidates=(("onnxruntime", "fp32"),), streams=1,

@@ -26,7 +26,7 @@ def reference(folder):
     return TorchEngine(folder, 1, sigmas=schedule.sigmas, timesteps=schedule.timesteps)
 
 
-@pytest.fixture(scope="session", params=CPU_CANDIDATES, ids=lambda candidate: "-".join(candidate))
+@pytest.fixture(scope="session", params=CPU_CANDIDATES, ids="-".join)
 def stored(request, artifacts, graphs):
     target, precision = request.param
     try:
@@ -100,7 +100,9 @@ def test_its_report_says_what_was_built(stored, engine):
     report = read_report(stored.path)
     assert (report.target, report.precision) == (stored.key.builder, stored.key.precision)
     assert report.architecture == cpu_architecture() and report.builder_version.split()[0] in report.target
-    assert report.size == sum(p.stat().st_size for p in stored.path.iterdir() if p.name not in (ENGINE_FILE, "manifest.json"))
+    assert report.size == sum(
+        p.stat().st_size for p in stored.path.iterdir() if p.name not in (ENGINE_FILE, "manifest.json")
+    )
     assert report.seconds > 0 and all(report.layers[name] > 10 for name in OUTPUTS)
     assert all(sum(kinds.values()) == report.layers[name] for name, kinds in report.layer_kinds.items())
     assert len(engine.sampler_sigmas) == 5 and engine.shape.batch_max == 16

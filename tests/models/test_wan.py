@@ -79,7 +79,9 @@ def test_guidance_of_one_calls_the_denoiser_once_and_above_twice(tiny):
 
     model = WanModel.__new__(WanModel)
     model.__dict__ = tiny.__dict__ | {"engine": Counting()}
-    model.step(tiny.start([accepted(tiny.spec, seed=1, guidance_scale=1.0), accepted(tiny.spec, seed=2, guidance_scale=3.0)]))
+    model.step(
+        tiny.start([accepted(tiny.spec, seed=1, guidance_scale=1.0), accepted(tiny.spec, seed=2, guidance_scale=3.0)])
+    )
     assert rows == [("denoiser", 3)]
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class Builder(Protocol):
 
     target: Target
     precisions: tuple[Precision, ...]
-    graph_precision: dict[Precision, Precision]
+    graph_precision: ClassVar[dict[Precision, Precision]]
     """Engine precision -> the precision of the graph it is built from."""
 
     def version(self) -> str:

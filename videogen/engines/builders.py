@@ -33,4 +33,6 @@ def builder_for(target: Target) -> Builder:
         from videogen.engines.tensorrt import TensorRtBuilder
 
         return TensorRtBuilder(target)
-    raise EngineUnavailable(f"there is no builder for {target!r}; allowed: {', '.join(t for t in get_args(Target)[1:])}")
+    raise EngineUnavailable(
+        f"there is no builder for {target!r}; allowed: {', '.join(t for t in get_args(Target)[1:])}"
+    )

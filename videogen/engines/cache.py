@@ -84,7 +84,9 @@ def ensure_engine(
     return ensure_engine_of(artifacts, graphs, builder, precision)
 
 
-def ensure_engine_of(artifacts: Artifacts, graphs: StoredGraphs, builder: Builder, precision: Precision) -> StoredEngine:
+def ensure_engine_of(
+    artifacts: Artifacts, graphs: StoredGraphs, builder: Builder, precision: Precision
+) -> StoredEngine:
     """As `ensure_engine`, from graphs that are there."""
     key = EngineKey(
         weights_digest=graphs.key.weights_digest, graph_digest=graphs.digest, builder=builder.target,

@@ -9,11 +9,13 @@ MAJOR, MINOR = 75, 76
 
 
 def compute_capability(device: int = 0) -> tuple[int, int]:
-    """Major and minor compute capability of a GPU, (9, 0) for Hopper. Raises EngineUnavailable, saying what is missing."""
+    """Major and minor compute capability of a GPU, (9, 0) for Hopper. Raises EngineUnavailable: what is missing."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise EngineUnavailable(f"this engine needs an NVIDIA GPU, and this machine has no NVIDIA driver: {error}") from error
+        raise EngineUnavailable(
+            f"this engine needs an NVIDIA GPU, and this machine has no NVIDIA driver: {error}"
+        ) from error
     count = ctypes.c_int()
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or count.value <= device:
         raise EngineUnavailable(f"this engine needs an NVIDIA GPU, and the driver shows {count.value}")

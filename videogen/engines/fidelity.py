@@ -1,14 +1,13 @@
 """How near an engine's videos are to those of torch in float32, at the same prompt and seed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from videogen.engines.base import Engine, Precision, Target
-from videogen.errors import VideogenError
 from videogen.generate import Clip, Generator
 from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
@@ -73,9 +72,7 @@ class FidelityLimits:
         return None
 
 
-def fidelity_requests(
-    model_folder: Path | str, prompts: Sequence[str], seeds: Sequence[int]
-) -> list[AcceptedRequest]:
+def fidelity_requests(model_folder: Path | str, prompts: Sequence[str], seeds: Sequence[int]) -> list[AcceptedRequest]:
     """One request per prompt and its seed, at the model's own defaults."""
     from videogen.models.spec import read_spec
 
@@ -100,9 +97,11 @@ def fidelity(
     found = _frames(WanModel(model_folder, engine), requests)
     clips = tuple(
         ClipFidelity(
-            accepted.request.prompt, accepted.request.seed or 0,
-            psnr(found[accepted.id], reference[accepted.id]), ssim(found[accepted.id], reference[accepted.id]),
-        )  # fmt: skip
+            accepted.request.prompt,
+            accepted.request.seed or 0,
+            psnr(found[accepted.id], reference[accepted.id]),
+            ssim(found[accepted.id], reference[accepted.id]),
+        )
         for accepted in requests
     )
     return Fidelity(engine.target, engine.precision, clips)

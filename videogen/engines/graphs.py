@@ -14,7 +14,7 @@ GRAPHS_FILE = "graphs.json"
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """`inputs` are shapes, "batch" standing for the dynamic one; `sampler_sigmas` those of the fused sampler, if any."""
+    """`inputs` are shapes, "batch" for the dynamic one; `sampler_sigmas` those of the fused sampler, if any."""
 
     networks: tuple[str, ...]
     precision: Precision

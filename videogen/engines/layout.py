@@ -84,7 +84,9 @@ class CrossAttention:
     ) -> torch.Tensor:
         key, value = attention.to_kv(encoder_hidden_states).chunk(2, dim=-1)
         query, heads = _rms(attention.to_q(hidden_states), attention.norm_q), attention.heads
-        return _attend(attention, _heads(query, heads), _heads(_rms(key, attention.norm_k), heads), _heads(value, heads))
+        return _attend(
+            attention, _heads(query, heads), _heads(_rms(key, attention.norm_k), heads), _heads(value, heads)
+        )
 
 
 def _heads(hidden: torch.Tensor, heads: int) -> torch.Tensor:

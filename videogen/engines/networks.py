@@ -83,7 +83,9 @@ class Decoder(nn.Module):
 class Sampler(nn.Module):
     """Every Euler step at fixed sigmas, without guidance, then the decoder."""
 
-    def __init__(self, denoiser: Denoiser, decoder: Decoder, sigmas: Sequence[float], timesteps: Sequence[float]) -> None:
+    def __init__(
+        self, denoiser: Denoiser, decoder: Decoder, sigmas: Sequence[float], timesteps: Sequence[float]
+    ) -> None:
         super().__init__()
         self.denoiser, self.decoder = denoiser, decoder
         steps = np.diff(np.asarray(sigmas, dtype=np.float32))

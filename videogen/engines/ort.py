@@ -4,12 +4,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from videogen.engines.base import (
-    ENGINE_FILE, Arrays, BuildReport, Precision, ShapeProfile, Target, folder_size, read_report,
+    ENGINE_FILE,
+    Arrays,
+    BuildReport,
+    Precision,
+    ShapeProfile,
+    Target,
+    folder_size,
+    read_report,
 )  # fmt: skip
 from videogen.engines.device import cpu_architecture, cpu_name
 from videogen.engines.graphs import read_graphs
@@ -23,7 +30,7 @@ class OnnxRuntimeBuilder:
 
     target: Target = "onnxruntime"
     precisions: tuple[Precision, ...] = ("fp32",)
-    graph_precision: dict[Precision, Precision] = {"fp32": "fp32"}
+    graph_precision: ClassVar[dict[Precision, Precision]] = {"fp32": "fp32"}
 
     def version(self) -> str:
         return f"onnxruntime {_module().__version__}"
@@ -67,7 +74,9 @@ class OnnxRuntimeEngine:
         self.threads, self.streams, self.device = threads, streams, cpu_name()
         self.sampler_sigmas, self.networks = report.sampler_sigmas, tuple(report.layers)
         if report.architecture != cpu_architecture():
-            raise EngineUnavailable(f"{folder} is built for {report.architecture}; this machine is {cpu_architecture()}")
+            raise EngineUnavailable(
+                f"{folder} is built for {report.architecture}; this machine is {cpu_architecture()}"
+            )
         options = runtime.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

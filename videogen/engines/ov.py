@@ -5,12 +5,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from videogen.engines.base import (
-    ENGINE_FILE, Arrays, BuildReport, Precision, ShapeProfile, Target, folder_size, read_report,
+    ENGINE_FILE,
+    Arrays,
+    BuildReport,
+    Precision,
+    ShapeProfile,
+    Target,
+    folder_size,
+    read_report,
 )  # fmt: skip
 from videogen.engines.device import cpu_architecture, cpu_name
 from videogen.engines.graphs import read_graphs
@@ -24,7 +31,7 @@ class OpenVinoBuilder:
 
     target: Target = "openvino"
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
-    graph_precision: dict[Precision, Precision] = {"fp32": "fp32", "bf16": "fp32"}
+    graph_precision: ClassVar[dict[Precision, Precision]] = {"fp32": "fp32", "bf16": "fp32"}
 
     def version(self) -> str:
         return f"openvino {_module().get_version().split('-')[0]}"
@@ -70,7 +77,9 @@ class OpenVinoEngine:
         self.threads, self.streams, self.device = threads, streams, cpu_name()
         self.sampler_sigmas, self.networks = report.sampler_sigmas, tuple(report.layers)
         if report.architecture != cpu_architecture():
-            raise EngineUnavailable(f"{folder} is built for {report.architecture}; this machine is {cpu_architecture()}")
+            raise EngineUnavailable(
+                f"{folder} is built for {report.architecture}; this machine is {cpu_architecture()}"
+            )
         config = _config(report.precision, threads, streams)
         self._idle: dict[str, queue.SimpleQueue[Any]] = {}
         self._compiled: dict[str, Any] = {}

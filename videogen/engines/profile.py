@@ -85,7 +85,9 @@ class LatencyProfile:
             whole = self.seconds("sampler", batch, streams)
         else:
             rows = 2 * batch if self.guided else batch
-            whole = self.num_inference_steps * self.seconds("denoiser", rows, streams) + self.seconds("decoder", batch, streams)
+            whole = self.num_inference_steps * self.seconds("denoiser", rows, streams) + self.seconds(
+                "decoder", batch, streams
+            )
         return (whole + self.seconds("text_encoder", batch, streams)) / (batch * streams)
 
     def best(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import importlib
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from videogen.engines.base import ENGINE_FILE, BuildReport, Precision, ShapeProfile, Target, folder_size
 from videogen.engines.cuda import compute_capability
@@ -31,7 +31,7 @@ class TensorRtBuilder:
     """Implements `Builder` for "tensorrt" or "tensorrt-rtx"."""
 
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
-    graph_precision: dict[Precision, Precision] = {"fp32": "fp32", "fp16": "fp16"}
+    graph_precision: ClassVar[dict[Precision, Precision]] = {"fp32": "fp32", "fp16": "fp16"}
 
     def __init__(self, target: Target) -> None:
         self.target: Target = target
@@ -79,7 +79,9 @@ class TensorRtBuilder:
                 config.set_compute_capability(getattr(trt.ComputeCapability, capability), index)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise EngineBuildFailed(f"{self.target} cannot build {name}: {'; '.join(logger.errors) or 'it does not say why'}")
+            raise EngineBuildFailed(
+                f"{self.target} cannot build {name}: {'; '.join(logger.errors) or 'it does not say why'}"
+            )
         types = (network.get_layer(index).type.name.lower() for index in range(network.num_layers))
         return memoryview(plan), dict(Counter(types).most_common())
 

@@ -60,5 +60,7 @@ def _deserialised(runtime: Any, plan: Path) -> Any:
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         name = torch.cuda.get_device_name()
-        raise EngineUnavailable(f"{plan}: TensorRT cannot load it on {name}: it is built for other GPUs, or by another version")
+        raise EngineUnavailable(
+            f"{plan}: TensorRT cannot load it on {name}: it is built for other GPUs, or by another version"
+        )
     return engine

@@ -67,7 +67,7 @@ def component_classes(folder: Path | str) -> dict[str, tuple[str, str]]:
     Raises ArtifactMissing without `model_index.json` or a component, ArtifactRefused for a class outside the list.
     """
     index = read_json(Path(folder) / "model_index.json")
-    if any((index.get("transformer_2") or [None])) or index.get("expand_timesteps"):
+    if any(index.get("transformer_2") or [None]) or index.get("expand_timesteps"):
         raise ArtifactRefused(f"{folder}: Wan 2.2 models (two transformers, or a timestep per token) are not supported")
     found: dict[str, tuple[str, str]] = {}
     for component, allowed in ALLOWED.items():

@@ -116,7 +116,9 @@ class WanModel:
         return self._run("decoder", {"latents": latents[None]})["frames"][0]
 
     def finish(self, generations: Sequence[Generation]) -> list[np.ndarray]:
-        return _checked_frames(generations, self._run("decoder", {"latents": np.stack([g.latents for g in generations])}))
+        return _checked_frames(
+            generations, self._run("decoder", {"latents": np.stack([g.latents for g in generations])})
+        )
 
     def _run(self, network: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One engine call, or as few as the engine's largest batch allows."""

@@ -28,7 +28,7 @@ class WanTokenizer:
         return cls(tokenizer, read_spec(Path(folder).parent).max_sequence_length)
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Texts -> input_ids and attention_mask, int64, (B, max_length) each. Raises InvalidRequest if one is too long."""
+        """Texts -> input_ids and attention_mask, int64, (B, max_length). Raises InvalidRequest if one is too long."""
         cleaned = [" ".join(html.unescape(html.unescape(text)).split()) for text in texts]
         rows = self.tokenizer(cleaned, add_special_tokens=True)["input_ids"]
         ids = np.full((len(rows), self.max_length), self.tokenizer.pad_token_id or 0, dtype=np.int64)
