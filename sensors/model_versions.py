@@ -16,13 +16,14 @@ from resources.registry import RegistryResource
 from resources.store import StoreResource
 from videogen.errors import VersionNotFound
 from videogen.registry import ModelRegistry, ModelSummary
+from videogen.resolve import CHAMPION
 from videogen_assets.jobs import model_lifecycle
 from videogen_assets.partitions import model_versions
 
 if TYPE_CHECKING:
     from videogen.store.store import Store
 
-CANDIDATE, CHAMPION = "candidate", "champion"
+CANDIDATE = "candidate"
 RUNS_PER_TICK = 5
 _DIGITS = 12  # of a digest, in run keys
 

@@ -18,13 +18,25 @@ def defs() -> dg.Definitions:
     from videogen_assets.batches import batch, videos
     from videogen_assets.batches import quality as batch_quality
     from videogen_assets.jobs import batch_generation, model_lifecycle
-    from videogen_assets.models import graph, weights
+    from videogen_assets.models import engine, evaluation, graph, promotion, warm_up, weights
+    from videogen_assets.models import quality as model_quality
 
-    modules = (weights, graph, batch, videos, batch_quality)
+    modules = (
+        weights,
+        graph,
+        engine,
+        warm_up,
+        evaluation,
+        model_quality,
+        promotion,
+        batch,
+        videos,
+        batch_quality,
+    )
     return dg.Definitions(
         assets=dg.load_assets_from_modules(modules),
         asset_checks=dg.load_asset_checks_from_modules(modules),
-        jobs=[model_lifecycle, batch_generation],
+        jobs=[model_lifecycle, batch_generation, promotion.rollback],
         sensors=[new_model_versions, waiting_requests, failed_batch_runs, cancelled_batch_runs],
         resources={
             "artifacts": ArtifactsResource(),

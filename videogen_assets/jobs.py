@@ -1,4 +1,4 @@
-"""What the sensors launch: everything for one model version, everything for one batch, and the way back."""
+"""What the sensors launch: everything for one model version, everything for one batch."""
 
 import dagster as dg
 

@@ -1,16 +1,12 @@
 """From an engine's key to something that generates: loaded once per run, on as many streams as the device likes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resources.engines import EnginesResource
 from videogen.artifacts import Artifacts
-from videogen.devices import Device
-from videogen.errors import EngineUnavailable
 from videogen.evaluation import Candidate
-from videogen.store.records import ServedEngine
 
 if TYPE_CHECKING:
     from videogen.engines.base import Engine
@@ -43,13 +39,3 @@ class Opener:
         from videogen.engines.cache import load_engine
 
         return self.engines.warm(engine_key, lambda threads: load_engine(self.artifacts, engine_key, 1, threads))
-
-
-def runnable_target(targets: Mapping[str, ServedEngine], device: Device, label: str) -> str:
-    """The target that serves on this kind of device. Raises EngineUnavailable, naming those that there are."""
-    wanted = ("cpu",) if device.kind == "cpu" else ("tensorrt", "tensorrt-rtx", "cpu")
-    for target in wanted:
-        if target in targets:
-            return target
-    passed = ", ".join(targets) or "none"
-    raise EngineUnavailable(f"{label}: no engine that passed its gates runs on {device}; those that did: {passed}")

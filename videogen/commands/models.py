@@ -72,9 +72,13 @@ def promote(label: Label) -> None:
 @models.command()
 def rollback(name: Name) -> None:
     """Bring the previous champion back, at once and without a rebuild."""
+    from videogen.promotion import roll_back
+
     settings = read_settings()
-    champion = open_store(settings).rollback(name)
+    champion, unmirrored = roll_back(open_store(settings), open_registry(settings), name)
     typer.echo(f"{champion.label} serves {name} again")
+    if unmirrored:
+        typer.echo(f"MLflow could not be told; the version sensor will: {unmirrored}", err=True)
 
 
 @models.command()

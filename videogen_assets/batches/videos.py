@@ -10,12 +10,12 @@ from resources.gpu import DeviceResource
 from resources.media import MediaResource
 from resources.store import StoreResource
 from videogen.errors import EngineUnavailable
-from videogen.resolve import WEIGHTS
+from videogen.resolve import WEIGHTS, runnable_target
 from videogen.store.records import BatchRecord, RequestRecord, ServedEngine
 from videogen.store.store import Store
 from videogen_assets.batches.batch import request_batch
 from videogen_assets.jobs import BATCH_GROUP
-from videogen_assets.opening import Opener, runnable_target
+from videogen_assets.opening import Opener
 from videogen_assets.partitions import request_batches
 from videogen_assets.placement import ON_DEVICE, OWNERS
 from videogen_assets.progress import DrainTicker

@@ -1,0 +1,92 @@
+"""The version that passed every gate becomes champion: what requests get from then on."""
+
+import dagster as dg
+
+from resources.artifacts import ArtifactsResource
+from resources.registry import RegistryResource
+from resources.store import StoreResource
+from videogen.artifacts import Artifacts
+from videogen.promotion import promote, roll_back
+from videogen.store.records import Champion, ServedEngine
+from videogen_assets.jobs import MODEL_GROUP
+from videogen_assets.labels import parse_label
+from videogen_assets.models.candidates import Contest, go_on_with_contest
+from videogen_assets.models.quality import judgements_of, quality_report
+from videogen_assets.partitions import model_versions
+from videogen_assets.placement import OWNERS
+from videogen_assets.references import DIGEST
+from videogen_assets.refusals import PATIENCE, final_refusals
+from videogen_assets.shown import Cell, Metadata, links, table
+
+
+@dg.asset(
+    deps=[quality_report],
+    group_name=MODEL_GROUP,
+    partitions_def=model_versions,
+    kinds={"mlflow"},
+    owners=OWNERS,
+    code_version="1",
+    retry_policy=PATIENCE,
+)
+def promotion(
+    context: dg.AssetExecutionContext, artifacts: ArtifactsResource, registry: RegistryResource, store: StoreResource
+) -> dg.MaterializeResult:
+    """Moves the champion pointer to this version, with the engines that passed; then MLflow's alias and tags."""
+    kept, label = artifacts.artifacts(), context.partition_key
+    with final_refusals():
+        contest = go_on_with_contest(context.instance, kept, store.store(), label)
+        champion = champion_of(contest, context.instance, kept, label)
+        serving, unmirrored = promote(store.store(), registry.registry(), champion, contest.generation)
+        version = registry.registry().version(*parse_label(label)) if not unmirrored else None
+    if unmirrored:
+        context.log.warning("MLflow could not be told, the version sensor will: %s", unmirrored)
+    previous = serving.previous.label if serving.previous else "none"
+    rows: list[dict[str, Cell]] = [
+        {"target": target, "precision": one.precision, "engine": one.engine_key, "gate report": one.gate_report}
+        for target, one in serving.targets.items()
+    ]
+    metadata: Metadata = {
+        DIGEST: serving.version_digest,
+        "champion/generation": serving.generation,
+        "champion/previous": previous,
+        "serving": table(rows),
+        "way_back": f"videogen models rollback {parse_label(label)[0]}",
+        **({"mlflow/unreachable": unmirrored} if unmirrored else {}),
+        **(links({"mlflow": registry.registry().ui_url(version)}) if version else {}),
+    }
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(serving.version_digest))
+
+
+def champion_of(contest: Contest, instance: dg.DagsterInstance, kept: Artifacts, label: str) -> Champion:
+    """The record of this version with every target that passed all its gates. Raises dg.Failure if none did."""
+    judgements = judgements_of(instance, kept, label)
+    passed = {target: one.gates for target, one in judgements.items() if one.gates.outcome == "pass"}
+    targets = {
+        one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest)
+        for one in contest.own
+        if one.target in passed
+    }
+    if not targets:
+        reasons = "; ".join(f"{target}: {one.gates.reason}" for target, one in judgements.items())
+        raise dg.Failure(f"no target of {label} passed all its gates: {reasons}", allow_retries=False)
+    return Champion(contest.own[0].model.version_digest, label, targets)
+
+
+class Model(dg.Config):
+    """Which model goes back."""
+
+    model: str = "videogen-tiny"
+
+
+@dg.op(description="Brings back the champion before this one; nothing is built.")
+def bring_back(context: dg.OpExecutionContext, config: Model, registry: RegistryResource, store: StoreResource) -> None:
+    with final_refusals():
+        champion, unmirrored = roll_back(store.store(), registry.registry(), config.model)
+    context.log.info("%s serves %s again", champion.label, config.model)
+    if unmirrored:
+        context.log.warning("MLflow could not be told, the version sensor will: %s", unmirrored)
+
+
+@dg.job(description="The way back: the previous champion of a model serves again, in seconds.")
+def rollback() -> None:
+    bring_back()
