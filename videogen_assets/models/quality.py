@@ -60,6 +60,9 @@ def quality_report(
     media: MediaResource,
 ) -> dg.MaterializeResult:
     """Prompt agreement, FVD and KVD with their floor, and every gate, alone and beside the champion; in MLflow too."""
+    from videogen.evidence import Features
+    from videogen.judging import Judge
+    from videogen.quality.gates import read_settings
 
     kept, label = artifacts.artifacts(), context.partition_key
     with final_refusals():
@@ -184,6 +187,7 @@ def _in_mlflow(
 
 def _page(media: MediaResource, label: str, judged: "Judged") -> Metadata:
     """The page about the version, laid out for people."""
+    from videogen.version_report import REPORT
 
     if REPORT not in judged.files:
         return {}
