@@ -79,23 +79,30 @@ class Judge:
             unavailable is None,
         ]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        folder, is_new = self.artifacts.build(KIND, key, lambda scratch: self._fill(scratch, cases, champion, facts))
+
+        def fill(scratch: Path) -> None:
+            (scratch / DISTANCES).write_text(json.dumps(self._distances(cases, unavailable), indent=1) + "\n")
+            self._fill(scratch, cases, champion, facts)
+
+        folder, is_new = self.artifacts.build(KIND, key, fill)
         judgements = judgements_from_json((folder / GATES).read_text())
         distances: dict[str, Any] = json.loads((folder / DISTANCES).read_text())
         return Judged(folder, judgements, distances["metrics"], unavailable, is_new)
 
     def _unavailable(self, cases: Sequence[Case]) -> str | None:
-        try:
-            for case in cases[:1]:
+        """Why there can be no distances, None if there can."""
+        for case in cases[:1]:
+            if len(made(case.evidence)) < FEATURE_CLIPS:
+                return f"{len(made(case.evidence))} clips; distances are taken of {FEATURE_CLIPS}"
+            try:
                 self.features.of_reference(case.evidence.fps)
-        except MetricUnavailable as error:
-            return str(error)
+            except MetricUnavailable as error:
+                return str(error)
         return None
 
     def _fill(self, folder: Path, cases: Sequence[Case], champion: Evidence | None, facts: Mapping[str, str]) -> None:
         judgements = {case.target: self._judge(case, champion) for case in cases}
         (folder / GATES).write_text(judgements_to_json(judgements))
-        (folder / DISTANCES).write_text(json.dumps(self._distances(cases), indent=1) + "\n")
         for case in cases[:1]:
             beside = champion.evaluation if champion else None
             write_version_report(folder, case.evidence, judgements[case.target].gates, facts, beside)
@@ -107,11 +114,8 @@ class Judge:
         found = regression_gates(champion, case.evidence, case.timings, self.features, self.settings)
         return Judgement(floor, found)
 
-    def _distances(self, cases: Sequence[Case]) -> dict[str, object]:
-        if not cases or len(made(cases[0].evidence)) < FEATURE_CLIPS:
-            return {"metrics": {}, "why": f"fewer than {FEATURE_CLIPS} clips"}
-        try:
-            found = self.features.distances(cases[0].evidence)
-        except MetricUnavailable as error:
-            return {"metrics": {}, "why": str(error)}
+    def _distances(self, cases: Sequence[Case], unavailable: str | None) -> dict[str, object]:
+        if unavailable or not cases:
+            return {"metrics": {}, "unavailable": unavailable}
+        found = self.features.distances(cases[0].evidence)
         return {"metrics": found.metrics(), **found.record()}

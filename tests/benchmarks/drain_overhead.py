@@ -1,0 +1,115 @@
+"""What a drain run costs beside generation and MP4, and from how many requests on a run is worth its launch.
+
+    python -m tests.benchmarks.drain_overhead
+
+A real store, the shipped few-step version on its engine, 200 requests in one sealed batch. Inside: from the first lease
+to the last publication, the share of wall time in which neither a video was generated nor an MP4 encoded. Launch: the
+wall time of `dagster job execute` for a batch of one, less what its drain took.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from deploy.local import environment
+from tests.benchmarks.shared import ARTIFACTS, SHIPPED, held_out_requests, shipped, table, write
+from videogen.artifacts import Artifacts
+from videogen.drain import DrainReport, drain
+from videogen.engines.device import available_cores
+from videogen.evaluation import evaluation_prompts, questions
+from videogen.manifest import build_manifest
+from videogen.resolve import WEIGHTS
+from videogen.settings import read_settings
+from videogen.store.records import Champion, ServedEngine
+from videogen.store.store import Store
+from videogen_assets.partitions import request_batches
+
+VERSION, LABEL = "2", "videogen-tiny@2"
+
+
+def drained(count: int) -> DrainReport:
+    """A batch of `count` requests, in a store of its own."""
+    generator = shipped(VERSION, streams=available_cores())
+    with tempfile.TemporaryDirectory() as folder, Store.open(f"embedded:{folder}/store") as store:
+        ids = [store.submit(request, source="benchmark").id for request in held_out_requests(generator, count)]
+        batch = store.seal_batch(ids, 3600)
+        report = drain(store, batch.id, generator, holder="benchmark", provenance={})
+        assert len(report.published) == count, report.failed
+        return report
+
+
+def launched() -> tuple[float, float]:
+    """Wall seconds of a whole Dagster run for one request, and of the drain within it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"VIDEOGEN_HOME": folder, "VIDEOGEN_ARTIFACTS_URL": str(ARTIFACTS)}
+        settings = read_settings()
+        variables, batch = environment.prepare(settings), _batch_of_one(settings.store_url)
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            instance.add_dynamic_partitions(request_batches.name, [batch])
+            start = time.perf_counter()
+            subprocess.run(
+                [environment.script("dagster"), "job", "execute", "-m", "videogen_assets.definitions",
+                 "-j", "batch_generation", "--tags", f'{{"dagster/partition": "{batch}"}}'],
+                env=variables, check=True, capture_output=True, cwd=environment.ROOT,
+            )  # fmt: skip
+            whole = time.perf_counter() - start
+            event = instance.get_latest_materialization_event(dg.AssetKey("generated_videos"))
+        assert event is not None and event.asset_materialization is not None
+        return whole, float(str(event.asset_materialization.metadata["perf/seconds"].value))
+
+
+def _batch_of_one(url: str) -> str:
+    from videogen.engines.builders import builder_for
+    from videogen.engines.cache import ensure_engine
+    from videogen.models.spec import read_spec
+
+    folder, artifacts = SHIPPED / VERSION, Artifacts(str(ARTIFACTS))
+    digest = build_manifest(folder).digest
+    artifacts.build(WEIGHTS, digest, lambda scratch: _copy(folder, scratch))
+    engine = ensure_engine(artifacts, folder, digest, builder_for("openvino"), "fp32").key.digest
+    with Store.open(url) as store:
+        served = {"cpu": ServedEngine(engine, "fp32", "benchmark")}
+        store.promote("videogen-tiny", Champion(digest, LABEL, served), 0)
+        asked = questions(evaluation_prompts(1), read_spec(folder), digest, LABEL, None)
+        return store.seal_batch([store.submit(asked[0], source="benchmark").id], 3600).id
+
+
+def _copy(source: Path, target: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    reports = sorted((drained(options.requests) for _ in range(options.rounds)), key=lambda one: one.overhead_share)
+    report = reports[len(reports) // 2]
+    whole, inner = launched()
+    launch, each = whole - inner, (report.seconds - report.overhead_s) / options.requests
+    beside = report.overhead_s / options.requests
+    # launch + n beside <= 5 % of launch + n (each + beside)
+    enough = 0.95 * launch / (0.05 * each - 0.95 * beside) if 0.05 * each > 0.95 * beside else float("inf")
+    shares = ", ".join(f"{one.overhead_share:.1%}" for one in reports)
+    lines = [
+        f"- {options.requests} requests in {report.seconds:.1f} s; what is neither generation nor MP4 is"
+        + f" **{report.overhead_share:.1%}** of it (rounds: {shares})",
+        f"- a run for one request takes {whole:.1f} s, of which its drain {inner:.1f} s: **{launch:.1f} s** to launch",
+        f"- launch and overhead together fall to 5 % at **{enough:.0f} requests** per run",
+    ]
+    rows = [
+        [name, f"{seconds:.2f}", f"{1000 * seconds / options.requests:.1f}"] for name, seconds in report.stages.items()
+    ]
+    stages = table(["stage, summed over threads", "s", "ms per video"], rows)
+    write("drain_overhead", "What a drain run costs", __spec__.name, [*lines, *stages])
+
+
+if __name__ == "__main__":
+    main()
