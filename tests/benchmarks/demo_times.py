@@ -43,10 +43,8 @@ def main() -> None:
         for a, b in zip(first[1]["phases"], again[1]["phases"], strict=True)
     ]
     peak = max(found["peak_memory"] for _, found in (first, again)) / 2**30
-    first_s, again_s, peak_gib = f"{first[0]:.0f}", f"{again[0]:.0f}", f"{peak:.1f}"
-    lines = [
-        f"From nothing (installed already) **{first_s} s**, again **{again_s} s**; at most {peak_gib} GiB resident,"
-    ]
+    whole, rerun = f"{first[0]:.0f}", f"{again[0]:.0f}"
+    lines = [f"From nothing (installed already) **{whole} s**, again **{rerun} s**; at most {peak:.1f} GiB resident,"]
     lines += ["summed over all processes, so that shared pages count once for each."]
     head = ["phase", "first s", "peak GiB", "again s", "reused"]
     write("demo", "`make demo` from nothing, and again", __spec__.name, [*lines, *table(head, rows)])

@@ -98,9 +98,9 @@ def main() -> None:
     # launch + n beside <= 5 % of launch + n (each + beside)
     enough = 0.95 * launch / (0.05 * each - 0.95 * beside) if 0.05 * each > 0.95 * beside else float("inf")
     shares = ", ".join(f"{one.overhead_share:.1%}" for one in reports)
+    share = f"**{report.overhead_share:.1%}** of it (rounds: {shares})"
     lines = [
-        f"- {options.requests} requests in {report.seconds:.1f} s; what is neither generation nor MP4 is"
-        + f" **{report.overhead_share:.1%}** of it (rounds: {shares})",
+        f"- {options.requests} requests in {report.seconds:.1f} s; what is neither generation nor MP4 is {share}",
         f"- a run for one request takes {whole:.1f} s, of which its drain {inner:.1f} s: **{launch:.1f} s** to launch",
         f"- launch and overhead together fall to 5 % at **{enough:.0f} requests** per run",
     ]
