@@ -18,6 +18,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "package-2": ("training.package", "--name", "few-step", "--target", "models/videogen-tiny/2", "--version", "2"),
     "evaluate-1": ("training.evaluate", "models/videogen-tiny/1"),
     "evaluate-2": ("training.evaluate", "models/videogen-tiny/2"),
+    "card-1": ("training.card", "models/videogen-tiny/1"),
+    "card-2": ("training.card", "models/videogen-tiny/2"),
 }
 
 

@@ -58,7 +58,7 @@ SETTINGS = {"1": (16, 2.0), "2": (4, 1.0)}
 
 
 def package(folder: Path, name: str, target: Path, version: str, shift: float) -> None:
-    """Writes the model folder of `version`; its card is written by hand."""
+    """Writes the model folder of `version`; `training/card.py` writes its card."""
     steps, guidance = SETTINGS[version]
     target.mkdir(parents=True, exist_ok=True)
     trained_denoiser(folder, name).to(torch.float16).save_pretrained(target / "transformer")

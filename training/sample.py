@@ -15,6 +15,7 @@ from diffusers import WanTransformer3DModel
 
 from training.data import held_out_attributes, training_attributes
 from training.denoiser import embed
+from training.loop import Log, load_checkpoint
 from training.package import trained_denoiser
 from training.precision import mixed_precision
 from videogen.media.contact_sheet import contact_sheet
@@ -101,8 +102,9 @@ def main(
     model = trained_denoiser(folder, name)
     attributes = random.Random(seed).sample(training_attributes() if seen else held_out_attributes(), count)
     clips = clips_of(model, folder, attributes, steps, guidance, shift, seed)
-    figures = "  ".join(f"{k} {v:.3f}" for k, v in accuracies(attributes, clips).items())
-    print(f"{name}, {steps} steps, guidance {guidance}, shift {shift}, n={count}: {figures}", flush=True)
+    trained = load_checkpoint(folder / f"{name}.pt") or {}
+    settings = {"trained": trained.get("steps", 0), "steps": steps, "guidance": guidance, "shift": shift, "n": count}
+    Log(folder / f"{name}-samples.csv").write(**settings, **accuracies(attributes, clips))
     if sheet:
         sheet.write_bytes(contact_sheet(list(clips[:16]), [caption(a) for a in attributes[:16]]))
 
