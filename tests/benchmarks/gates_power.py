@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.local.damage import damage
+from tests.benchmarks.shared import machine
 from videogen.artifacts import Artifacts
 from videogen.engines.base import Target
 from videogen.evaluation import EvaluationPrompt, evaluation_prompts
@@ -183,7 +184,7 @@ def _trial_cells(trial: Trial, width: int) -> list[str]:
 def markdown(trials: Sequence[Trial], count: int, command: str, seconds: float, level: float) -> str:
     """The tables, their summary first."""
     head = ["seed", "floor, champion", "floor, damaged", "candidate − champion", "damaged − champion"]
-    lines = ["# What the gates tell apart", "", f"`{command}`", ""]
+    lines = ["# What the gates tell apart", "", f"`{command}`", "", f"{machine()}.", ""]
     lines += [f"{len(trials)} seeds, {count} clips per version and seed, {seconds / 60:.1f} minutes."]
     lines += [
         f"Values with {level:.0%} intervals; margins and minimum samples are in `videogen/quality/gates.toml`.",

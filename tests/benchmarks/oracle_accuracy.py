@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from tests.benchmarks.gates_power import true_clip
+from tests.benchmarks.shared import machine
 from videogen.media.mp4 import decode_mp4, encode_mp4
 from videogen.quality.agreement import Agreement, Proportion, agreement
 from videogen.quality.oracle import Verdict, judge
@@ -69,7 +70,14 @@ def _cell(share: Proportion) -> str:
 
 def markdown(found: dict[str, tuple[Agreement, dict[str, float]]], rate: float) -> str:
     """The tables."""
-    lines = ["# How often the oracle is right", "", "`python -m tests.benchmarks.oracle_accuracy`", ""]
+    lines = [
+        "# How often the oracle is right",
+        "",
+        "`python -m tests.benchmarks.oracle_accuracy`",
+        "",
+        f"{machine()}.",
+        "",
+    ]
     lines += [f"{rate:.0f} clips of 16 frames, 64×64, per CPU second of one core."]
     for title, cells in (
         ("right", lambda agreed, _: [*map(_cell, agreed.shares().values())]),
