@@ -1,11 +1,13 @@
 """The content-addressed folders, as an asset gets them."""
 
+import dataclasses
 from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
 
 from videogen.artifacts import Artifacts
+from videogen.opening import open_artifacts
 from videogen.settings import read_settings
 
 
@@ -23,5 +25,6 @@ class ArtifactsResource(dg.ConfigurableResource):
     def artifacts(self) -> Artifacts:
         """The library's artifacts under this URL."""
         settings = read_settings()
-        cache = Path(self.cache) if self.cache else settings.home / "artifacts-cache"
-        return Artifacts(self.url or settings.artifacts_url, cache)
+        if self.cache:
+            return Artifacts(self.url or settings.artifacts_url, Path(self.cache))
+        return open_artifacts(dataclasses.replace(settings, artifacts_url=self.url or settings.artifacts_url))

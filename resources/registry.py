@@ -1,10 +1,11 @@
 """The model registry, as an asset or a sensor gets it."""
 
-import os
+import dataclasses
 
 import dagster as dg
 from pydantic import Field
 
+from videogen.opening import open_registry
 from videogen.registry import ModelRegistry
 from videogen.settings import read_settings
 
@@ -23,16 +24,6 @@ class RegistryResource(dg.ConfigurableResource):
 
     def registry(self) -> ModelRegistry:
         """The library's registry for these URIs. Opens nothing yet."""
-        settings = read_settings()
-        tracking_uri = self.tracking_uri or settings.tracking_uri
-        local = tracking_uri == settings.tracking_uri and tracking_uri.startswith("sqlite:")
-        return ModelRegistry(
-            tracking_uri,
-            registry_uri=self.registry_uri or os.environ.get("MLFLOW_REGISTRY_URI") or None,
-            artifact_root=settings.tracking_artifacts if local else None,
-            ui=self.ui or os.environ.get("VIDEOGEN_MLFLOW_UI") or (_local_ui() if local else None),
-        )
-
-
-def _local_ui() -> str:
-    return f"http://127.0.0.1:{os.environ.get('VIDEOGEN_MLFLOW_PORT') or 5000}"
+        given = {"tracking_uri": self.tracking_uri, "registry_uri": self.registry_uri, "mlflow_ui": self.ui}
+        wishes = {name: value for name, value in given.items() if value}
+        return open_registry(dataclasses.replace(read_settings(), **wishes))

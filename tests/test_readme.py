@@ -48,8 +48,8 @@ def test_each_make_target_exists_and_says_what_it_does():
 
 
 def test_the_settings_table_and_the_code_name_the_same_variables():
-    read = set(re.findall(r'"(VIDEOGEN_[A-Z_]+)"', "".join(path.read_text() for path in SOURCES)))
-    listed = set(re.findall(r"^\| `(VIDEOGEN_[A-Z_]+)`", README, re.M))
+    read = set(re.findall(r'"(VIDEOGEN_[A-Z0-9_]+)"', "".join(path.read_text() for path in SOURCES)))
+    listed = set(re.findall(r"^\| `(VIDEOGEN_[A-Z0-9_]+)`", README, re.M))
     assert listed == read
 
 

@@ -17,7 +17,7 @@ BAD_INPUT = 2
 
 
 class Commands(TyperGroup):
-    """Errors that videogen raises on purpose end a command with one line; code 2 if the input was at fault, else 1."""
+    """Errors that videogen or the system foresees end a command with one line; code 2 for bad input, else 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -26,6 +26,10 @@ class Commands(TyperGroup):
             typer.echo(f"videogen: {' '.join(str(error).split())}", err=True)
             at_fault = isinstance(error, InvalidRequest | InvalidSetting)
             raise typer.Exit(BAD_INPUT if at_fault else 1) from error
+        except OSError as error:  # a full disk, a folder that may not be written
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"videogen: {where}{error.strerror or error}", err=True)
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(

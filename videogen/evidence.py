@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from videogen.quality.features import Distances, FeatureSet
 
 FEATURE_CLIPS = 32
-"""Clips that I3D features are taken of: about a CPU second each."""
+"""Clips of a version that I3D features are taken of: about a CPU second each."""
+REFERENCE_CLIPS = 2 * FEATURE_CLIPS
+"""Twice as many, so that the floor under a distance is taken at the same sample size as the distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class Features:
         """Of what the world itself shows for the same prompts; `is_spoilt`: out of focus. Kept, as all are."""
         from videogen.quality.features import features
 
-        clips = reference_videos(evaluation_prompts(FEATURE_CLIPS), fps)
+        prompts = evaluation_prompts(FEATURE_CLIPS if is_spoilt else REFERENCE_CLIPS)
+        clips = reference_videos(prompts, fps)
         clips = [spoilt(clip) for clip in clips] if is_spoilt else clips
         return features(self.artifacts, clips, self.threads, self.fetch)
 

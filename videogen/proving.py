@@ -100,10 +100,18 @@ class Prover:
         """The proof for a target, and whether it was found now: what was measured before on this device is kept."""
         if target == "cpu":
             return self._kept(target, self._versions(), self._prove_cpu)
-        from videogen.engines.builders import GPU_CANDIDATES, builder_for
+        from videogen.engines.builders import GPU_CANDIDATES
+
+        for builder, precision in GPU_CANDIDATES[target]:
+            found = self._prove_on_gpu(target, builder, precision)
+            if found[0].state != "refused":
+                break
+        return found
+
+    def _prove_on_gpu(self, target: Target, builder: "EngineTarget", precision: "Precision") -> tuple[Proof, bool]:
+        from videogen.engines.builders import builder_for
         from videogen.engines.cache import ensure_engine, load_engine
 
-        builder, precision = GPU_CANDIDATES[target][0]
         try:
             stored = ensure_engine(self.artifacts, self.folder, self.digest, builder_for(builder), precision)
         except (EngineUnavailable, EngineBuildFailed) as error:

@@ -64,13 +64,15 @@ class ModelRegistry:
 
     `artifact_root` is where files go when `tracking_uri` is a database and no server decides it: by default
     `mlartifacts` beside an SQLite file. `ui` is the address a person's browser finds MLflow at, if it is not the
-    tracking URI itself. Every method raises RegistryError if MLflow refuses or cannot be reached.
+    tracking URI itself; `dagster_ui` is where it finds Dagster, for the links back. Every method raises RegistryError
+    if MLflow refuses or cannot be reached.
     """
 
     tracking_uri: str = "sqlite:///var/mlflow.db"
     registry_uri: str | None = None
     artifact_root: Path | None = None
     ui: str | None = None
+    dagster_ui: str | None = None
 
     def register(
         self, name: str, folder: Path, description: str = "", tags: Mapping[str, str] | None = None
@@ -192,15 +194,19 @@ class ModelRegistry:
         `artifacts` maps the path a file shall have in the run to where it lies now. The Dagster run and the version
         stand in the run's tags, and the run's id in the version's.
         """
-        tags = {"dagster_run_id": dagster_run_id, "model_version": version.label, DIGEST_TAG: version.digest or ""}
+        back = {"dagster_run_id": dagster_run_id}
+        if self.dagster_ui:
+            back["dagster_run"] = f"{self.dagster_ui.rstrip('/')}/runs/{dagster_run_id}"
+        tags = {**back, "model_version": version.label, DIGEST_TAG: version.digest or ""}
+        if "dagster_run" in back:
+            tags["mlflow.note.content"] = f"[The Dagster run that measured this]({back['dagster_run']})"
         with self._client() as client:
             experiment = self._experiment(client, version.name)
             with mlflow_client.run(client, experiment, f"evaluate {version.label}", tags) as run:
                 mlflow_client.log_values(client, run.run_id, params, metrics)
                 for name, path in artifacts.items():
                     _log_file(client, run.run_id, name, path)
-            written = {"evaluation_run_id": run.run_id, "dagster_run_id": dagster_run_id}
-            self.set_tags(version.name, version.version, written)
+            self.set_tags(version.name, version.version, {"evaluation_run_id": run.run_id, **back})
             return str(run.run_id)
 
     def ui_url(self, version: ModelVersion) -> str | None:

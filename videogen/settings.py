@@ -23,6 +23,12 @@ class Settings:
     tracking_uri: str
     targets: tuple[Target, ...]
     threads: int
+    registry_uri: str | None
+    """MLflow's model registry, where it is another place than the tracking."""
+    mlflow_ui: str | None
+    """Where a browser finds MLflow, None where the tracking URI itself is the address."""
+    dagster_ui: str
+    """Where a browser finds Dagster."""
 
     @property
     def dagster_home(self) -> Path:
@@ -42,14 +48,24 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     given = {name: value for name, value in (os.environ if environment is None else environment).items() if value}
     home = Path(given.get("VIDEOGEN_HOME", "var")).expanduser().absolute()
+    tracking_uri = given.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    local = tracking_uri.startswith("sqlite:")
     return Settings(
         home=home,
         store_url=given.get("VIDEOGEN_STORE_URL", f"embedded:{home / 'store'}"),
         artifacts_url=given.get("VIDEOGEN_ARTIFACTS_URL", str(home / "artifacts")),
-        tracking_uri=given.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        tracking_uri=tracking_uri,
         targets=_targets(given.get("VIDEOGEN_TARGETS", "cpu")),
         threads=_threads(given.get("VIDEOGEN_THREADS")),
+        registry_uri=given.get("MLFLOW_REGISTRY_URI"),
+        mlflow_ui=given.get("VIDEOGEN_MLFLOW_UI", _local(given, "VIDEOGEN_MLFLOW_PORT", 5000) if local else None),
+        dagster_ui=given.get("VIDEOGEN_DAGSTER_UI", _local(given, "VIDEOGEN_DAGSTER_PORT", 3000)),
     )
+
+
+def _local(given: Mapping[str, str], variable: str, port: int) -> str:
+    """Where `make dev` serves it."""
+    return f"http://127.0.0.1:{given.get(variable, port)}"
 
 
 def _targets(text: str) -> tuple[Target, ...]:

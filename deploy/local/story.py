@@ -19,8 +19,8 @@ from deploy.local import environment
 from deploy.local.following import Follower, Standstill, StepEnd, checks_of, failure_of, have_ended, runs_of
 from deploy.local.processes import Child, running
 from deploy.local.timings import Timings
-from videogen.commands.opening import open_artifacts, open_registry, open_store
 from videogen.errors import ArtifactMissing, VideogenError
+from videogen.opening import open_artifacts, open_registry, open_store
 from videogen.settings import Settings
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from videogen.commands.opening import open_registry, open_store
 from videogen.media.mp4 import decode_mp4
+from videogen.opening import open_registry, open_store
 from videogen.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from videogen.commands.opening import NotInstalled, open_artifacts, open_registry, open_store
 from videogen.errors import RegistryError, StoreError
+from videogen.opening import NotInstalled, open_artifacts, open_registry, open_store
 from videogen.settings import Settings
 
 MIN_FREE_BYTES = 2 * 1024**3

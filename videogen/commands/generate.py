@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.commands.opening import open_artifacts, open_store, require
 from videogen.errors import InvalidRequest
+from videogen.opening import open_artifacts, open_store, require
 from videogen.settings import Settings, read_settings
 
 if TYPE_CHECKING:

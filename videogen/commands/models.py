@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from videogen.commands.opening import open_registry, open_store
 from videogen.errors import InvalidRequest
+from videogen.opening import open_registry, open_store
 from videogen.settings import read_settings
 
 models = typer.Typer(no_args_is_help=True, help="List, register, promote and roll back model versions.")

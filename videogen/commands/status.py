@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.commands.opening import open_store
+from videogen.opening import open_store
 from videogen.settings import read_settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.commands.opening import open_artifacts, open_store
 from videogen.errors import InvalidRequest, VideogenError
+from videogen.opening import open_artifacts, open_store
 from videogen.settings import read_settings
 
 if TYPE_CHECKING:

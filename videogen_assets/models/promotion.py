@@ -35,9 +35,9 @@ def promotion(
     kept, label = artifacts.artifacts(), context.partition_key
     with final_refusals():
         contest = go_on_with_contest(context.instance, kept, store.store(), label)
+        version = registry.registry().version(*parse_label(label))  # what was deleted meanwhile must not serve
         champion = champion_of(contest, context.instance, kept, label)
         serving, unmirrored = promote(store.store(), registry.registry(), champion, contest.generation)
-        version = registry.registry().version(*parse_label(label)) if not unmirrored else None
     if unmirrored:
         context.log.warning("MLflow could not be told, the version sensor will: %s", unmirrored)
     previous = serving.previous.label if serving.previous else "none"
@@ -52,7 +52,7 @@ def promotion(
         "serving": table(rows),
         "way_back": f"videogen models rollback {parse_label(label)[0]}",
         **({"mlflow/unreachable": unmirrored} if unmirrored else {}),
-        **(links({"mlflow": registry.registry().ui_url(version)}) if version else {}),
+        **links({"mlflow": registry.registry().ui_url(version)}),
     }
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(serving.version_digest))
 

@@ -1,4 +1,4 @@
-"""Opens what a command works with, by the settings. Heavy packages are imported here, when a command needs them."""
+"""Opens what a command or a resource works with, by the settings. Heavy packages are imported here, when needed."""
 
 import importlib.util
 from typing import TYPE_CHECKING
@@ -33,11 +33,18 @@ def open_store(settings: Settings) -> "Store":
 def open_artifacts(settings: Settings) -> "Artifacts":
     from videogen.artifacts import Artifacts
 
-    return Artifacts(settings.artifacts_url)
+    return Artifacts(settings.artifacts_url, settings.home / "artifacts-cache")
 
 
 def open_registry(settings: Settings) -> "ModelRegistry":
     require("mlflow", "control")
     from videogen.registry import ModelRegistry
 
-    return ModelRegistry(settings.tracking_uri, artifact_root=settings.tracking_artifacts)
+    local = settings.tracking_uri.startswith("sqlite:")
+    return ModelRegistry(
+        settings.tracking_uri,
+        registry_uri=settings.registry_uri,
+        artifact_root=settings.tracking_artifacts if local else None,  # a server decides for itself
+        ui=settings.mlflow_ui,
+        dagster_ui=settings.dagster_ui,
+    )
