@@ -275,7 +275,11 @@ class _Drain:
             return
         self.told_at = now
         running = self.beat.progress()
-        self.on_progress(DrainProgress(self.batch_id, self.total, len(self.published), len(self.failed), running, now))
+        told = DrainProgress(self.batch_id, self.total, len(self.published), len(self.failed), running, now)
+        try:
+            self.on_progress(told)
+        except Exception:  # whoever listens must not cost anybody a video or a lease
+            logger.warning("the progress of batch %s could not be told", self.batch_id, exc_info=True)
 
     def _report(self) -> DrainReport:
         wall = self.watch.wall()

@@ -42,8 +42,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The gates of one target. `regression` is None where there was no champion to compare with."""
+    """The gates of one engine. `regression` is None where there was no champion to compare with."""
 
+    engine_key: str
     floor: GateReport
     regression: GateReport | None = None
 
@@ -56,7 +57,11 @@ class Judgement:
 def judgements_to_json(judgements: Mapping[str, Judgement]) -> str:
     """Target -> judgement, as text."""
     reports = {
-        target: {"floor": one.floor.to_json(), "regression": one.regression and one.regression.to_json()}
+        target: {
+            "engine_key": one.engine_key,
+            "floor": one.floor.to_json(),
+            "regression": one.regression and one.regression.to_json(),
+        }
         for target, one in judgements.items()
     }
     return json.dumps(reports, indent=1) + "\n"
@@ -66,12 +71,12 @@ def judgements_from_json(text: str) -> dict[str, Judgement]:
     """The inverse. Raises ArtifactCorrupt, QualityError."""
     try:
         stored = json.loads(text)
-        reports = {target: (one["floor"], one["regression"]) for target, one in stored.items()}
+        reports = {target: (one["engine_key"], one["floor"], one["regression"]) for target, one in stored.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactCorrupt(f"these are no judgements: {error}") from error
     return {
-        target: Judgement(GateReport.from_json(floor), GateReport.from_json(regression) if regression else None)
-        for target, (floor, regression) in reports.items()
+        target: Judgement(key, GateReport.from_json(floor), GateReport.from_json(regression) if regression else None)
+        for target, (key, floor, regression) in reports.items()
     }
 
 

@@ -109,13 +109,17 @@ class Judge:
 
     def _judge(self, case: Case, champion: Evidence | None) -> Judgement:
         floor = floor_gates(case.evidence, self.settings)
+        key = case.evidence.evaluation.engine_key
         if champion is None:
-            return Judgement(floor)
+            return Judgement(key, floor)
         found = regression_gates(champion, case.evidence, case.timings, self.features, self.settings)
-        return Judgement(floor, found)
+        return Judgement(key, floor, found)
 
     def _distances(self, cases: Sequence[Case], unavailable: str | None) -> dict[str, object]:
         if unavailable or not cases:
             return {"metrics": {}, "unavailable": unavailable}
-        found = self.features.distances(cases[0].evidence)
+        try:
+            found = self.features.distances(cases[0].evidence)
+        except MetricUnavailable as error:
+            return {"metrics": {}, "unavailable": str(error)}
         return {"metrics": found.metrics(), **found.record()}

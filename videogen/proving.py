@@ -21,7 +21,7 @@ from videogen.settings import Target
 if TYPE_CHECKING:
     from videogen.engines.base import Engine, Precision
     from videogen.engines.base import Target as EngineTarget
-    from videogen.engines.fidelity import Reference
+    from videogen.engines.fidelity import Fidelity, Reference
     from videogen.quality.gates import GateReport, GateSettings
     from videogen.requests import AcceptedRequest
 
@@ -80,6 +80,24 @@ class Proof:
             raise ArtifactCorrupt(f"this is no proof of an engine: {error}") from error
 
 
+def _gates(found: "Fidelity", settings: "GateSettings") -> "GateReport":
+    from videogen.quality import gates
+
+    psnr, ssim = ([getattr(clip, name) for clip in found.clips] for name in ("psnr", "ssim"))
+    return gates.GateReport(gates.fidelity(psnr, ssim, settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _GateLimits:
+    """What a CPU engine must reach to be chosen: exactly what its gate will ask of it."""
+
+    settings: "GateSettings"
+
+    def refusal(self, found: "Fidelity") -> str | None:
+        report = _gates(found, self.settings)
+        return None if report.outcome == "pass" else report.reason
+
+
 @dataclass(frozen=True, slots=True)
 class Prover:
     """Proves engines of one model version on `requests`. `graph_key` is its graphs' and stands for its weights too.
@@ -125,11 +143,9 @@ class Prover:
 
     def _prove_cpu(self) -> Proof:
         from videogen.engines.cache import load_engine
-        from videogen.engines.fidelity import FidelityLimits
         from videogen.engines.select import select_engine
 
-        rules, reference = self.settings.fidelity, self._reference()
-        limits, streams = FidelityLimits(rules.psnr_db, rules.ssim), self.streams
+        limits, reference, streams = _GateLimits(self.settings), self._reference(), self.streams
         try:
             found = select_engine(
                 self.artifacts, self.folder, self.digest, self.requests,
@@ -158,11 +174,8 @@ class Prover:
 
     def _compared(self, built: Proof, engine: "Engine", reference: "Reference") -> Proof:
         from videogen.engines.fidelity import fidelity
-        from videogen.quality import gates
 
-        found = fidelity(self.folder, engine, self.requests, reference)
-        psnr, ssim = ([getattr(clip, name) for clip in found.clips] for name in ("psnr", "ssim"))
-        report = gates.GateReport(gates.fidelity(psnr, ssim, self.settings))
+        report = _gates(fidelity(self.folder, engine, self.requests, reference), self.settings)
         state: State = "proven" if report.outcome == "pass" else "refused"
         return dataclasses.replace(built, state=state, reason=report.reason, gates=report.to_json())
 

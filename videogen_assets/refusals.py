@@ -9,14 +9,26 @@ from videogen.errors import (
     ArtifactCorrupt,
     ArtifactRefused,
     EngineBuildFailed,
+    EngineUnavailable,
     InvalidRequest,
+    RecordDamaged,
+    RecordNotFound,
     RegistryUnavailable,
     StoreUnavailable,
     VersionNotFound,
     VideogenError,
 )  # fmt: skip
 
-FINAL = (ArtifactCorrupt, ArtifactRefused, EngineBuildFailed, InvalidRequest, VersionNotFound)
+FINAL = (
+    ArtifactCorrupt,
+    ArtifactRefused,
+    EngineBuildFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    RecordDamaged,
+    RecordNotFound,
+    VersionNotFound,
+)
 PASSING = (RegistryUnavailable, StoreUnavailable)
 """What may be gone in a moment: worth the retries of `PATIENCE`."""
 

@@ -45,6 +45,7 @@ def tell(settings: Settings, console: Console) -> None:
         story = stack.enter_context(Story(settings, variables, console, timings))
 
         story.part(1, "Two versions of videogen-tiny go into a local MLflow")
+        story.fetch_metrics()
         first, second = (story.register(MODEL, SHIPPED / name, what) for name, what in VERSIONS.items())
 
         story.part(2, "The daemon's version sensor takes them up: build, measure, promote")

@@ -8,6 +8,7 @@ import time
 from rich.console import Console
 
 from deploy.local import environment, processes
+from deploy.local.orphans import fail_orphans
 from videogen.errors import InvalidSetting, VideogenError
 from videogen.settings import Settings, read_settings
 
@@ -36,6 +37,9 @@ def serve(settings: Settings, console: Console) -> None:
     if own_mlflow:
         processes.require_free(mlflow_port, "MLflow", MLFLOW_PORT[0])
     variables = environment.prepare(settings)
+    with environment.open_instance(settings) as instance:
+        for run_id in fail_orphans(instance, settings.dagster_home):
+            console.print(f"run {run_id[:8]} was killed the last time; it is marked as failed", highlight=False)
     logs = settings.home / "logs"
     with contextlib.ExitStack() as stack:
 

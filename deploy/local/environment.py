@@ -4,8 +4,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videogen.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKSPACE = ROOT / "workspace.yaml"
@@ -29,6 +33,17 @@ def prepare(settings: Settings) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": settings.tracking_uri,
         "DAGSTER_HOME": str(settings.dagster_home),
     }
+
+
+def open_instance(settings: Settings) -> "dg.DagsterInstance":
+    """The Dagster instance, its device pool known from the start: a queue that knows no pool yet lets every run by."""
+    import dagster as dg
+
+    from resources.gpu import DEVICE_POOL
+
+    instance = dg.DagsterInstance.from_config(str(settings.dagster_home))
+    instance.event_log_storage.initialize_concurrency_limit_to_default(DEVICE_POOL)
+    return instance
 
 
 def script(name: str) -> str:

@@ -17,6 +17,7 @@ from rich.status import Status
 
 from deploy.local import environment
 from deploy.local.following import Follower, Standstill, StepEnd, checks_of, failure_of, have_ended, runs_of
+from deploy.local.orphans import fail_orphans
 from deploy.local.processes import Child, running
 from deploy.local.timings import Timings
 from videogen.errors import ArtifactMissing, VideogenError
@@ -63,20 +64,33 @@ class Story:
     def daemon(self) -> Child:
         """Started when it is first needed."""
         log = self.settings.home / "logs" / "dagster-daemon.log"
+        for run_id in fail_orphans(self.instance, self.settings.dagster_home):
+            self.say(f"run {run_id[:8]} was killed the last time; it is marked as failed")
         self.say(f"starting the Dagster daemon; it writes to {log}")
         return self._stack.enter_context(running("dagster-daemon", environment.daemon_command(), self.variables, log))
 
     @cached_property
     def instance(self) -> "dg.DagsterInstance":
-        import dagster as dg
-
-        return dg.DagsterInstance.from_config(str(self.settings.dagster_home))
+        return environment.open_instance(self.settings)
 
     def part(self, number: int, title: str) -> None:
         self.console.print(f"\n[bold]{number}. {escape(title)}[/bold]")
 
     def say(self, text: str) -> None:
         self.console.print(f"   {text}", markup=False)
+
+    def fetch_metrics(self) -> None:
+        """Fetches the weights of I3D, unless they are here: no version is promoted over another without FVD's features.
+
+        Raises MetricUnavailable, which says how to get them.
+        """
+        from videogen.quality.i3d_weights import i3d_weights
+
+        with self.timings.phase("fetch I3D") as phase:
+            start = time.monotonic()
+            path = i3d_weights(self.artifacts, fetch=True)
+            phase["reused"] = time.time() - path.stat().st_mtime > time.monotonic() - start + 1
+        self.say(f"✓ the weights of I3D, for FVD and KVD, {'are here' if phase['reused'] else 'fetched and verified'}")
 
     def register(self, name: str, folder: Path, what: str) -> "ModelVersion":
         """Makes `folder` a version, or finds that it is one."""

@@ -5,20 +5,12 @@ import importlib.util
 
 import pytest
 
+from tests.fixtures.gpu import has_gpu
 from videogen.engines.base import ShapeProfile, read_report
 from videogen.engines.builders import builder_for
 from videogen.engines.cache import ensure_engine, load_engine
 from videogen.engines.tensorrt import PORTABLE, TensorRtBuilder, trt_module
 from videogen.errors import EngineBuildFailed, EngineUnavailable
-
-
-def has_gpu():
-    from videogen.engines.cuda import compute_capability
-
-    try:
-        return bool(compute_capability())
-    except EngineUnavailable:
-        return False
 
 
 @pytest.fixture(scope="module")

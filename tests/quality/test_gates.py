@@ -6,10 +6,9 @@ import tomllib
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scipy.stats import bootstrap
 
-from videogen.errors import QualityError
+from videogen.errors import InvalidSetting, QualityError
 from videogen.quality import gates
 from videogen.quality.agreement import Agreement, agreement
 from videogen.quality.gates import GateReport, GateSettings, KvdComparison
@@ -43,10 +42,10 @@ def test_an_unknown_or_impossible_setting_is_named(tmp_path) -> None:
     text = (gates.resources.files("videogen.quality") / "gates.toml").read_text()
     path = tmp_path / "gates.toml"
     path.write_text(text.replace("psnr_db", "psnr_bd"))
-    with pytest.raises(ValidationError, match=r"fidelity\.psnr_bd"):
+    with pytest.raises(InvalidSetting, match=r"fidelity\.psnr_bd"):
         gates.read_settings(path)
     path.write_text(text.replace("joint = 0.60", "joint = 60"))
-    with pytest.raises(ValidationError, match=r"agreement_floor\.joint"):
+    with pytest.raises(InvalidSetting, match=r"agreement_floor\.joint"):
         gates.read_settings(path)
     path.write_text(text)
     assert gates.read_settings(path) == GateSettings.model_validate(tomllib.loads(text))

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import threading
 
 import pytest
@@ -41,6 +42,15 @@ def test_a_stale_promotion_is_refused_and_says_where_the_pointer_is(store):
 def test_promoting_the_champion_again_changes_nothing(store):
     first = store.promote("m", version(1), 0)
     assert store.promote("m", version(1), 0) == first and len(store.champion_history("m")) == 1
+
+
+def test_the_champion_on_other_engines_keeps_the_version_to_go_back_to(store):
+    store.promote("m", version(1), 0)
+    store.promote("m", version(2), 1)
+    rebuilt = dataclasses.replace(version(2), targets={"cpu": ServedEngine("key3", "fp32", "report3")})
+    again = store.promote("m", rebuilt, 2)
+    assert (again.label, again.generation, again.previous.label) == ("m@2", 3, "m@1")
+    assert store.rollback("m").label == "m@1"
 
 
 def test_each_rollback_goes_one_step_further_back(store):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from videogen.artifacts import Artifacts
 from videogen.engines.base import Engine, Precision, Target
@@ -18,6 +19,13 @@ from videogen.errors import EngineBuildFailed, EngineUnavailable
 from videogen.generate import Generator
 from videogen.models.wan import WanModel
 from videogen.requests import AcceptedRequest
+
+
+class Limits(Protocol):
+    """What decides whether an engine may serve."""
+
+    def refusal(self, found: Fidelity, /) -> str | None:
+        """Why it may not, None if it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ def select_engine(
     weights_digest: str,
     requests: Sequence[AcceptedRequest],
     *,
-    limits: FidelityLimits | None = None,
+    limits: Limits | None = None,
     reference: Reference | None = None,
     candidates: Sequence[tuple[Target, Precision]] = CPU_CANDIDATES,
     streams: int | None = None,
@@ -89,7 +97,7 @@ def select_engine(
     return _choose(_timed(tried, engines, model_folder, requests, rounds), streams)
 
 
-def _judged(candidate: Candidate, found: Fidelity, limits: FidelityLimits) -> Candidate:
+def _judged(candidate: Candidate, found: Fidelity, limits: Limits) -> Candidate:
     refusal = limits.refusal(found)
     return dataclasses.replace(candidate, mean_psnr=found.mean_psnr, mean_ssim=found.mean_ssim, refusal=refusal)
 

@@ -8,6 +8,7 @@ between or when there are too few samples. FVD is no gate: at a few dozen clips 
 import hashlib
 import json
 import math
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-from videogen.errors import QualityError
+from videogen.errors import InvalidSetting, QualityError
 from videogen.quality.agreement import Agreement, wilson
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -80,9 +81,16 @@ class GateSettings(_Table):
 
 
 def read_settings(path: Path | None = None) -> GateSettings:
-    """The settings in `path`, or those that ship. Raises pydantic's ValidationError naming the field."""
-    shipped = resources.files("videogen.quality") / "gates.toml"
-    return GateSettings.model_validate(tomllib.loads((path or shipped).read_text()))
+    """The settings in `path`, else in the file that VIDEOGEN_GATES names, else those that ship.
+
+    Raises InvalidSetting naming what is wrong.
+    """
+    shipped, named = resources.files("videogen.quality") / "gates.toml", os.environ.get("VIDEOGEN_GATES")
+    source = path or (Path(named) if named else shipped)
+    try:
+        return GateSettings.model_validate(tomllib.loads(source.read_text()))
+    except (OSError, ValueError) as error:
+        raise InvalidSetting("VIDEOGEN_GATES", str(source), f"a file like gates.toml: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

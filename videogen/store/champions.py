@@ -23,12 +23,16 @@ class Champions:
     def promote(self, model: str, champion: Champion, expected_generation: int) -> Champion:
         """Moves the pointer if it still stands at `expected_generation` (0: there is none yet).
 
-        Promoting what already is champion changes nothing. Raises StoreConflict if somebody else moved it.
+        Promoting what already is champion changes nothing; the same version on other engines keeps what was before
+        it, so that a rollback leads to another version. Raises StoreConflict if somebody else moved it.
         """
         now = self.get(model)
         if now is not None and _same(now, champion):
             return now
-        entry = {"champion": _plain(champion), "action": "promote", "before": now and now.generation}
+        before = now and now.generation
+        if now is not None and now.version_digest == champion.version_digest:
+            before = self._entry(model, now.generation)["before"]
+        entry = {"champion": _plain(champion), "action": "promote", "before": before}
         return self._move(model, entry, expected_generation)
 
     def rollback(self, model: str, expected_generation: int | None = None) -> Champion:

@@ -22,8 +22,8 @@ CHAMPION_GENERATION = "champion_generation"
 class Contest:
     """This version's engines, and whom they are measured against.
 
-    `champion` is what served when the measuring began, None if nothing did; `rival` its engine, None also if this
-    version is the champion.
+    `champion` is what served when the measuring began, None if nothing did; `rival` its engine, or that of the
+    version before it if this version is the champion; None if no other version ever served.
     """
 
     own: tuple[Candidate, ...]
@@ -49,22 +49,25 @@ def begin_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Sto
     proofs = proven(instance, label)
     own = tuple(Candidate(model, proof.engine_key, proof.target, proof.precision) for proof in proofs)
     champion = store.champion(parse_label(label)[0])
-    if champion is None or champion.version_digest == model.version_digest:
-        return Contest(own, champion, None)
-    return Contest(own, champion, _rival(artifacts, champion, own))
+    other = champion.previous if champion and champion.version_digest == model.version_digest else champion
+    return Contest(own, champion, _rival(artifacts, other, own) if other else None)
 
 
 def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
     """The contest that `warm_up` began. Raises dg.Failure if another version has become champion since."""
     contest = begin_contest(instance, artifacts, store, label)
     began = reference(instance, "warm_up", label, CHAMPION_GENERATION)
-    if contest.rival is not None and began != str(contest.generation):
+    if contest.champion is not None and began != str(contest.generation) and not _serves(contest, label):
         raise dg.Failure(
             f"{label} was measured against the champion of generation {began}; by now it is of generation "
-            f"{contest.generation}: {contest.rival.model.label}. Materialise warm_up and what follows it again",
+            f"{contest.generation}: {contest.champion.label}. Materialise warm_up and what follows it again",
             allow_retries=False,
         )
     return contest
+
+
+def _serves(contest: Contest, label: str) -> bool:
+    return contest.champion is not None and contest.champion.label == label
 
 
 def _rival(artifacts: Artifacts, champion: Champion, own: Sequence[Candidate]) -> Candidate:

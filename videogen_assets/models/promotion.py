@@ -58,8 +58,15 @@ def promotion(
 
 
 def champion_of(contest: Contest, instance: dg.DagsterInstance, kept: Artifacts, label: str) -> Champion:
-    """The record of this version with every target that passed all its gates. Raises dg.Failure if none did."""
+    """The record of this version with every target that passed all its gates.
+
+    Raises dg.Failure if none did, or if what was judged is not what would serve: an engine or the champion is another.
+    """
     judgements = judgements_of(instance, kept, label)
+    for one in contest.own:
+        if one.target not in judgements or judgements[one.target].engine_key != one.engine_key:
+            again = "materialise warm_up and what follows it again"
+            raise dg.Failure(f"{label}: its engine for {one.target} was not judged; {again}", allow_retries=False)
     passed = {target: one.gates for target, one in judgements.items() if one.gates.outcome == "pass"}
     targets = {
         one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest)

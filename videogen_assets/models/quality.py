@@ -119,6 +119,9 @@ def evidence_for(
     timed = warm_ups_of(instance, label)
 
     def evidence(name: str, fps: int) -> Evidence:
+        if name not in answered:
+            again = "materialise warm_up and what follows it again"
+            raise dg.Failure(f"{label}: there are no evaluation videos for {name}; {again}", allow_retries=False)
         folder = artifacts.get(EVALUATIONS_KIND, answered[name])
         return Evidence(folder, read_evaluation(folder), fps)
 

@@ -63,7 +63,11 @@ def model_weights(
     )
 
 
-@gate(model_weights, "Every file is byte for byte what its manifest says, and the manifest is the registered one.")
+@gate(
+    model_weights,
+    "Every file is byte for byte what its manifest says, and the manifest is the registered one.",
+    retry_policy=PATIENCE,
+)
 def files_intact(
     context: dg.AssetCheckExecutionContext, registry: RegistryResource, artifacts: ArtifactsResource
 ) -> dg.AssetCheckResult:
