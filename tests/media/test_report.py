@@ -1,10 +1,9 @@
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.browser import chromium_page
 from tests.media.clips import moving_square
 from videogen.media.charts import Series, line_chart
 from videogen.media.mp4 import encode_mp4
@@ -67,16 +66,9 @@ def test_an_older_page_is_replaced_whole(tmp_path: Path):
 
 @pytest.mark.browser
 def test_a_real_browser_plays_the_videos(tmp_path: Path):
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
     path = write_report(report(), tmp_path / "report.html")
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1200, "height": 2400})
+    with chromium_page(1200, 2400) as page:
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(path.as_uri())
@@ -85,5 +77,4 @@ def test_a_real_browser_plays_the_videos(tmp_path: Path):
         )
         assert page.locator("video").count() == 4
         assert page.evaluate("document.documentElement.scrollWidth") <= 1200
-        browser.close()
     assert complaints == []

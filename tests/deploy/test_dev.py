@@ -1,0 +1,66 @@
+"""`make dev`: both UIs answer, show what is there, and end together."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.browser import chromium_page
+from tests.fixtures.random_models import write_random_tiny
+from videogen.opening import open_registry
+from videogen.settings import read_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 180
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def ports(tmp_path, monkeypatch):
+    """Dagster's and MLflow's, with `make dev` behind them and one registered version to see."""
+    found = free_port(), free_port()
+    monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VIDEOGEN_DAGSTER_PORT", str(found[0]))
+    monkeypatch.setenv("VIDEOGEN_MLFLOW_PORT", str(found[1]))
+    open_registry(read_settings()).register("videogen-tiny", write_random_tiny(tmp_path / "model"), "random weights")
+    log = tmp_path / "dev.log"
+    with log.open("w") as output:
+        dev = subprocess.Popen([sys.executable, "-m", "deploy.local.dev"], cwd=ROOT, stdout=output, stderr=output)
+    deadline = time.monotonic() + SECONDS
+    while not all(map(answers, found)):
+        assert dev.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+    yield found
+    dev.send_signal(signal.SIGINT)
+    dev.wait(60)
+    assert not any(map(answers, found)), "something was left running"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_both_pages_show_what_is_there(ports):
+    dagster, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    with chromium_page() as page:
+        page.goto(f"{dagster}/asset-groups", timeout=SECONDS * 1000)
+        for asset in ("model_weights", "quality_report", "promotion", "generated_videos"):
+            page.get_by_text(asset, exact=True).first.wait_for(timeout=SECONDS * 1000)
+        page.goto(f"{dagster}/automation", timeout=SECONDS * 1000)
+        for sensor in ("new_model_versions", "waiting_requests", "failed_batch_runs"):
+            page.get_by_text(sensor).first.wait_for(timeout=SECONDS * 1000)
+        page.goto(f"{mlflow}/#/models/videogen-tiny/versions/1", timeout=SECONDS * 1000)
+        page.get_by_text("random weights").first.wait_for(timeout=SECONDS * 1000)
