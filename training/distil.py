@@ -106,7 +106,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=Path("var/training"))
     parser.add_argument("--base-name", default="denoiser")
     parser.add_argument("--name", default="few-step")
-    parser.add_argument("--steps", type=int, default=500, help="steps of training")
+    parser.add_argument("--steps", type=int, default=300, help="steps of training")
     parser.add_argument("--schedule", type=int, default=4, help="steps that the result will sample with")
     parser.add_argument("--shift", type=float, default=2.0)
     parser.add_argument("--guidance", type=float, default=2.0)
