@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from videogen.artifacts import Artifacts
     from videogen.quality.features import Distances, FeatureSet
 
-FEATURE_CLIPS = 32
+FEATURE_CLIPS = 24
 """Clips of a version that I3D features are taken of: about a CPU second each."""
 REFERENCE_CLIPS = 2 * FEATURE_CLIPS
 """Twice as many, so that the floor under a distance is taken at the same sample size as the distance."""

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.browser import chromium_page
-from tests.fixtures.random_models import write_random_tiny
-from videogen.opening import open_registry
+from videogen import mlflow_client
 from videogen.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 180
+MODEL, SECONDS = "a-model-to-see", 180
 
 
 def free_port() -> int:
@@ -31,12 +30,14 @@ def answers(port: int) -> bool:
 
 @pytest.fixture
 def ports(tmp_path, monkeypatch):
-    """Dagster's and MLflow's, with `make dev` behind them and one registered version to see."""
+    """Dagster's and MLflow's, with `make dev` behind them and one registered model, which has no version that a run could start for."""
     found = free_port(), free_port()
     monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VIDEOGEN_DAGSTER_PORT", str(found[0]))
     monkeypatch.setenv("VIDEOGEN_MLFLOW_PORT", str(found[1]))
-    open_registry(read_settings()).register("videogen-tiny", write_random_tiny(tmp_path / "model"), "random weights")
+    uri = read_settings().tracking_uri
+    with mlflow_client.session(uri, uri) as client:
+        client.create_registered_model(MODEL)
     log = tmp_path / "dev.log"
     with log.open("w") as output:
         dev = subprocess.Popen([sys.executable, "-m", "deploy.local.dev"], cwd=ROOT, stdout=output, stderr=output)
@@ -62,5 +63,5 @@ def test_both_pages_show_what_is_there(ports):
         page.goto(f"{dagster}/automation", timeout=SECONDS * 1000)
         for sensor in ("new_model_versions", "waiting_requests", "failed_batch_runs"):
             page.get_by_text(sensor).first.wait_for(timeout=SECONDS * 1000)
-        page.goto(f"{mlflow}/#/models/videogen-tiny/versions/1", timeout=SECONDS * 1000)
-        page.get_by_text("random weights").first.wait_for(timeout=SECONDS * 1000)
+        page.goto(f"{mlflow}/#/models", timeout=SECONDS * 1000)
+        page.get_by_text(MODEL).first.wait_for(timeout=SECONDS * 1000)

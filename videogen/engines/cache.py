@@ -67,7 +67,8 @@ def ensure_graph(
     def fill(folder: Path) -> None:
         from videogen.engines.export import export_onnx
 
-        export_onnx(model_folder, folder, precision, profile, sigmas, schedule.timesteps.tolist() if schedule else ())
+        timesteps = schedule.timesteps.tolist() if schedule else ()
+        export_onnx(artifacts, model_folder, folder, precision, profile, sigmas, timesteps)
 
     path, built = artifacts.build(GRAPH_KIND, key.digest, fill)
     return StoredGraphs(path, key, artifacts.manifest(GRAPH_KIND, key.digest).digest, read_graphs(path), built)

@@ -5,19 +5,23 @@ import io
 import logging
 import warnings
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 
+from videogen.artifacts import Artifacts
 from videogen.engines.base import Precision, ShapeProfile
 from videogen.engines.graphs import Graphs
+from videogen.engines.key import exporter_versions
 from videogen.engines.layout import relay
 from videogen.engines.networks import INPUTS, OUTPUTS, wrap
 from videogen.engines.sampler import compose_sampler
+from videogen.engines.skeletons import ensure_skeleton, filled
 from videogen.errors import EngineBuildFailed
-from videogen.models.loading import Networks, latent_layout, load_networks, load_tokenizer
+from videogen.models.loading import Networks, latent_layout, load_networks, load_tokenizer, read_json
 
 OPSET = 20
 NOISY = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript", "onnx_ir")
@@ -25,7 +29,12 @@ EMBEDDED_BYTES = 1_500_000_000
 """Above this, weights lie beside the graph: protobuf ends at 2 GB."""
 
 
+CONFIGS = {"text_encoder": "text_encoder", "denoiser": "transformer", "decoder": "vae"}
+"""Network -> the component whose config decides what its graph looks like."""
+
+
 def export_onnx(
+    artifacts: Artifacts,
     model_folder: Path | str,
     out: Path,
     precision: Precision,
@@ -33,7 +42,7 @@ def export_onnx(
     sigmas: Sequence[float] = (),
     timesteps: Sequence[float] = (),
 ) -> Graphs:
-    """Writes `<network>.onnx` for every network of a model, and `graphs.json`.
+    """Writes `<network>.onnx` for every network of a model, and `graphs.json`; skeletons are kept in `artifacts`.
 
     Inputs and outputs stay float32 whatever `precision` the network computes in (fp32 or fp16). With `sigmas` (N + 1)
     and `timesteps` (N) a "sampler" is written too: all its steps and the decoder. Raises EngineBuildFailed.
@@ -47,7 +56,11 @@ def export_onnx(
         networks = Networks(networks.text_encoder.half(), networks.transformer.half(), networks.vae.half())
     models = {}
     for name, network in wrap(networks).items():
-        models[name] = _export(name, network, tuple(examples[i] for i in INPUTS[name]))
+        inputs, weights = tuple(examples[i] for i in INPUTS[name]), network.state_dict()
+        config = read_json(Path(model_folder) / CONFIGS[name] / "config.json")
+        identity = [name, config, precision, [list(given.shape) for given in inputs], OPSET, *exporter_versions()]
+        skeleton = ensure_skeleton(artifacts, identity, weights, partial(_export, name, network, inputs))
+        models[name] = _stripped(filled(skeleton, weights))
     if len(sigmas):
         models["sampler"] = compose_sampler(models["denoiser"], models["decoder"], sigmas, timesteps)
     for name, model in models.items():
@@ -80,17 +93,15 @@ def _export(name: str, network: nn.Module, examples: tuple[torch.Tensor, ...]) -
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 network, examples, input_names=list(INPUTS[name]), output_names=list(OUTPUTS[name]),
-                opset_version=OPSET, dynamo=True, dynamic_shapes=shapes, verbose=False,
+                opset_version=OPSET, dynamo=True, dynamic_shapes=shapes, verbose=False, optimize=False,
             )  # fmt: skip
             assert program is not None
-            model = program.model_proto
+            return program.model_proto
     except Exception as error:
         raise EngineBuildFailed(f"{name} cannot be exported to ONNX: {error}") from error
-    _strip(model)
-    return model
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
     """Drops what the exporter notes about the machine it ran on, so that the same weights give the same graph."""
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -101,6 +112,7 @@ def _strip(model: onnx.ModelProto) -> None:
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.functions[:]
+    return model
 
 
 @contextlib.contextmanager
