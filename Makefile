@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test pytest lint types bench train-tiny constraints clean
+.PHONY: help setup demo dev test pytest story lint types bench train-tiny constraints clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: lint types pytest ## Lint, import contracts, types and tests
 
 pytest: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+story: $(READY) ## The demo as a test: told from nothing, checked, told again (some ten minutes)
+	$(BIN)/python -m pytest -m story tests/deploy/test_demo.py
 
 lint: $(READY) ## Ruff and the import contracts
 	$(BIN)/ruff check

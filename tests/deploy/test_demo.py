@@ -25,7 +25,7 @@ def tell(home: Path) -> str:
     return told.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.story
 @pytest.mark.timeout(1200)
 def test_the_whole_story_and_the_second_telling(tmp_path, monkeypatch):
     story = tell(tmp_path)

@@ -30,7 +30,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture
 def ports(tmp_path, monkeypatch):
-    """Dagster's and MLflow's, with `make dev` behind them and one registered model, which has no version that a run could start for."""
+    """Dagster's and MLflow's, with `make dev` behind them; one model to see, without a version to start a run for."""
     found = free_port(), free_port()
     monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VIDEOGEN_DAGSTER_PORT", str(found[0]))
@@ -57,7 +57,7 @@ def ports(tmp_path, monkeypatch):
 def test_both_pages_show_what_is_there(ports):
     dagster, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
     with chromium_page() as page:
-        page.goto(f"{dagster}/asset-groups", timeout=SECONDS * 1000)
+        page.goto(f"{dagster}/assets", timeout=SECONDS * 1000)
         for asset in ("model_weights", "quality_report", "promotion", "generated_videos"):
             page.get_by_text(asset, exact=True).first.wait_for(timeout=SECONDS * 1000)
         page.goto(f"{dagster}/automation", timeout=SECONDS * 1000)

@@ -152,8 +152,9 @@ def test_a_version_that_was_deleted_after_it_was_measured_does_not_serve(promote
     assert "videogen-tiny@1 is not in the registry" in promote_again(promoted)
 
 
-def test_weights_that_were_changed_in_the_registry_end_the_run_and_are_named(installation, tiny_folder) -> None:
-    version = installation.registry.register(NAME, tiny_folder, "random weights")
+def test_weights_that_were_changed_in_the_registry_end_the_run_and_are_named(installation, tmp_path) -> None:
+    folder = write_random_tiny(tmp_path / "never pulled before", seed=3)
+    version = installation.registry.register(NAME, folder, "random weights")
     weights = Path(url2pathname(urlparse(version.source).path)) / "vae" / "diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -55,19 +55,14 @@ def begin_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Sto
 
 def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
     """The contest that `warm_up` began. Raises dg.Failure if another version has become champion since."""
-    contest = begin_contest(instance, artifacts, store, label)
-    began = reference(instance, "warm_up", label, CHAMPION_GENERATION)
-    if contest.champion is not None and began != str(contest.generation) and not _serves(contest, label):
+    began, champion = reference(instance, "warm_up", label, CHAMPION_GENERATION), store.champion(parse_label(label)[0])
+    if champion is not None and champion.label != label and began != str(champion.generation):
         raise dg.Failure(
             f"{label} was measured against the champion of generation {began}; by now it is of generation "
-            f"{contest.generation}: {contest.champion.label}. Materialise warm_up and what follows it again",
+            f"{champion.generation}: {champion.label}. Materialise warm_up and what follows it again",
             allow_retries=False,
         )
-    return contest
-
-
-def _serves(contest: Contest, label: str) -> bool:
-    return contest.champion is not None and contest.champion.label == label
+    return begin_contest(instance, artifacts, store, label)
 
 
 def _rival(artifacts: Artifacts, champion: Champion, own: Sequence[Candidate]) -> Candidate:
