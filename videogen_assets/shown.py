@@ -50,6 +50,8 @@ def duration(seconds: float) -> str:
 
 
 def _cell(value: Cell) -> str | int | float | bool:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")  # for people: what is plotted is not in tables
     return "–" if value is None else value
 
 
