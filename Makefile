@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: $(READY) ## Tell the whole story on this machine, then end (about 8 minutes; under one the second time)
+demo: $(READY) ## Tell the whole story on this machine, then end (about ten minutes; the second time all is reused)
 	@$(BIN)/python -m deploy.local.demo
 
 dev: $(READY) ## Dagster UI, daemon and MLflow on the state that the demo left; Ctrl-C stops them

@@ -102,7 +102,9 @@ def main() -> None:
     lines = [
         f"- {options.requests} requests in {report.seconds:.1f} s; what is neither generation nor MP4 is {share}",
         f"- a run for one request takes {whole:.1f} s, of which its drain {inner:.1f} s: **{launch:.1f} s** to launch",
-        f"- launch and overhead together fall to 5 % at **{enough:.0f} requests** per run",
+        f"- launch and overhead together fall to 5 % at **{enough:.0f} requests** per run"
+        if enough < float("inf")
+        else "- launch and overhead together never fall to 5 %, for the overhead alone is above it",
     ]
     rows = [
         [name, f"{seconds:.2f}", f"{1000 * seconds / options.requests:.1f}"] for name, seconds in report.stages.items()
