@@ -1,6 +1,5 @@
 """The content-addressed folders, as an asset gets them."""
 
-import dataclasses
 from pathlib import Path
 
 import dagster as dg
@@ -24,7 +23,4 @@ class ArtifactsResource(dg.ConfigurableResource):
 
     def artifacts(self) -> Artifacts:
         """The library's artifacts under this URL."""
-        settings = read_settings()
-        if self.cache:
-            return Artifacts(self.url or settings.artifacts_url, Path(self.cache))
-        return open_artifacts(dataclasses.replace(settings, artifacts_url=self.url or settings.artifacts_url))
+        return open_artifacts(read_settings(), self.url, Path(self.cache) if self.cache else None)

@@ -1,6 +1,6 @@
 """The model registry, as an asset or a sensor gets it."""
 
-import dataclasses
+import os
 
 import dagster as dg
 from pydantic import Field
@@ -24,6 +24,9 @@ class RegistryResource(dg.ConfigurableResource):
 
     def registry(self) -> ModelRegistry:
         """The library's registry for these URIs. Opens nothing yet."""
-        given = {"tracking_uri": self.tracking_uri, "registry_uri": self.registry_uri, "mlflow_ui": self.ui}
-        wishes = {name: value for name, value in given.items() if value}
-        return open_registry(dataclasses.replace(read_settings(), **wishes))
+        given = {
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "MLFLOW_REGISTRY_URI": self.registry_uri,
+            "VIDEOGEN_MLFLOW_UI": self.ui,
+        }
+        return open_registry(read_settings(os.environ | {name: value for name, value in given.items() if value}))

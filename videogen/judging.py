@@ -87,7 +87,7 @@ class Judge:
         folder, is_new = self.artifacts.build(KIND, key, fill)
         judgements = judgements_from_json((folder / GATES).read_text())
         distances: dict[str, Any] = json.loads((folder / DISTANCES).read_text())
-        return Judged(folder, judgements, distances["metrics"], unavailable, is_new)
+        return Judged(folder, judgements, distances["metrics"], distances.get("unavailable"), is_new)
 
     def _unavailable(self, cases: Sequence[Case]) -> str | None:
         """Why there can be no distances, None if there can."""

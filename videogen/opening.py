@@ -1,6 +1,7 @@
 """Opens what a command or a resource works with, by the settings. Heavy packages are imported here, when needed."""
 
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videogen.errors import VideogenError
@@ -30,10 +31,10 @@ def open_store(settings: Settings) -> "Store":
     return Store.open(settings.store_url)
 
 
-def open_artifacts(settings: Settings) -> "Artifacts":
+def open_artifacts(settings: Settings, url: str | None = None, cache: Path | None = None) -> "Artifacts":
     from videogen.artifacts import Artifacts
 
-    return Artifacts(settings.artifacts_url, settings.home / "artifacts-cache")
+    return Artifacts(url or settings.artifacts_url, cache or settings.home / "artifacts-cache")
 
 
 def open_registry(settings: Settings) -> "ModelRegistry":

@@ -9,10 +9,10 @@ wall time of `dagster job execute` for a batch of one, less what its drain took.
 
 import argparse
 import os
+import shutil
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 
 import dagster as dg
 
@@ -49,7 +49,7 @@ def launched() -> tuple[float, float]:
         os.environ |= {"VIDEOGEN_HOME": folder, "VIDEOGEN_ARTIFACTS_URL": str(ARTIFACTS)}
         settings = read_settings()
         variables, batch = environment.prepare(settings), _batch_of_one(settings.store_url)
-        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        with environment.open_instance(settings) as instance:
             instance.add_dynamic_partitions(request_batches.name, [batch])
             start = time.perf_counter()
             subprocess.run(
@@ -70,19 +70,13 @@ def _batch_of_one(url: str) -> str:
 
     folder, artifacts = SHIPPED / VERSION, Artifacts(str(ARTIFACTS))
     digest = build_manifest(folder).digest
-    artifacts.build(WEIGHTS, digest, lambda scratch: _copy(folder, scratch))
+    artifacts.build(WEIGHTS, digest, lambda scratch: shutil.copytree(folder, scratch, dirs_exist_ok=True))
     engine = ensure_engine(artifacts, folder, digest, builder_for("openvino"), "fp32").key.digest
     with Store.open(url) as store:
         served = {"cpu": ServedEngine(engine, "fp32", "benchmark")}
         store.promote("videogen-tiny", Champion(digest, LABEL, served), 0)
         asked = questions(evaluation_prompts(1), read_spec(folder), digest, LABEL, None)
         return store.seal_batch([store.submit(asked[0], source="benchmark").id], 3600).id
-
-
-def _copy(source: Path, target: Path) -> None:
-    import shutil
-
-    shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 def main() -> None:

@@ -163,3 +163,9 @@ def test_a_code_location_pays_for_nothing_heavy():
 
 def test_they_stand_in_definitions_together():
     dg.Definitions(resources=ALL).resolve_all_job_defs()
+
+
+def test_a_registry_of_its_own_links_to_its_own_server_and_not_to_the_local_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path))
+    registry = RegistryResource(tracking_uri="http://mlflow:5000").registry()
+    assert (registry.ui, registry.artifact_root) == (None, None)
