@@ -88,6 +88,12 @@ class Features:
     threads: int = 1
     fetch: bool = True
 
+    def require(self) -> None:
+        """Raises MetricUnavailable where the weights of I3D cannot be had."""
+        from videogen.quality.i3d_weights import i3d_weights
+
+        i3d_weights(self.artifacts, self.fetch)
+
     def of(self, evidence: Evidence, indices: Sequence[int]) -> "FeatureSet":
         """Of the clips that answer these prompts. Raises MetricUnavailable, QualityError."""
         from videogen.quality.features import features
@@ -96,7 +102,7 @@ class Features:
         return features(self.artifacts, videos(evidence.folder, answers), self.threads, self.fetch)
 
     def of_reference(self, fps: int, is_spoilt: bool = False) -> "FeatureSet":
-        """Of what the world itself shows for the same prompts; `is_spoilt`: out of focus. Kept, as all are."""
+        """Of what the world itself shows for these prompts; `is_spoilt`: out of focus. At 8 fps known beforehand."""
         from videogen.quality.features import features
 
         prompts = evaluation_prompts(FEATURE_CLIPS if is_spoilt else REFERENCE_CLIPS)

@@ -95,7 +95,7 @@ class Judge:
             if len(made(case.evidence)) < FEATURE_CLIPS:
                 return f"{len(made(case.evidence))} clips; distances are taken of {FEATURE_CLIPS}"
             try:
-                self.features.of_reference(case.evidence.fps)
+                self.features.require()
             except MetricUnavailable as error:
                 return str(error)
         return None
@@ -118,8 +118,5 @@ class Judge:
     def _distances(self, cases: Sequence[Case], unavailable: str | None) -> dict[str, object]:
         if unavailable or not cases:
             return {"metrics": {}, "unavailable": unavailable}
-        try:
-            found = self.features.distances(cases[0].evidence)
-        except MetricUnavailable as error:
-            return {"metrics": {}, "unavailable": str(error)}
+        found = self.features.distances(cases[0].evidence)
         return {"metrics": found.metrics(), **found.record()}

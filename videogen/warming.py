@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,19 @@ class WarmUp:
     timings: Timings
     is_new: bool
 
+    @property
+    def batch_size(self) -> int:
+        """Requests to a call that give the most videos per second; 1 where other work disturbed the measurement."""
+        return self.profile.best()[0] if self.profile.exclusive else 1
+
+
+def read_warm_up(folder: Path) -> WarmUp:
+    """The warm-up that is kept in `folder`. Raises ArtifactCorrupt."""
+    from videogen.engines.profile import LatencyProfile
+
+    profile = LatencyProfile.from_json((folder / PROFILE).read_text())
+    return WarmUp(folder, profile, Timings.from_json((folder / TIMINGS).read_text()), is_new=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Warmer:
@@ -77,8 +90,6 @@ class Warmer:
         on_point: "Callable[[LatencyPoint], None] | None" = None,
     ) -> WarmUp:
         """The warm-up of a candidate beside this champion, measured now if it was not on this device."""
-        from videogen.engines.profile import LatencyProfile
-
         device = f"{self.lease.device.name} ({self.lease.device.architecture})"
         identity = [
             candidate.engine_key,
@@ -97,8 +108,7 @@ class Warmer:
 
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         path, is_new = self.artifacts.build(KIND, key, fill)
-        profile = LatencyProfile.from_json((path / PROFILE).read_text())
-        return WarmUp(path, profile, Timings.from_json((path / TIMINGS).read_text()), is_new)
+        return replace(read_warm_up(path), is_new=is_new)
 
     def _profile(self, candidate: "Candidate", on_point: "Callable[[LatencyPoint], None] | None") -> "LatencyProfile":
         from videogen.engines.cache import load_engine

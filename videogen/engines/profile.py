@@ -120,7 +120,7 @@ def profile_engine(
     batches: Sequence[int] = (1, 2, 4, 8, 16),
     streams: Sequence[int] = (1, 2),
     exclusive: bool = False,
-    seconds_per_point: float = 0.4,
+    seconds_per_point: float = 0.2,
     on_point: Callable[[LatencyPoint], None] | None = None,
 ) -> LatencyProfile:
     """Loads the engine once per number of streams and times every network at every batch.

@@ -58,11 +58,13 @@ def generated_videos(
         target, served = engine_for(store.store(), batch, device)
         folder = artifacts.artifacts().get(WEIGHTS, batch.version_digest)
         with device.lease("shared", f"answer batch {batch.id}") as lease:
-            generator = Opener(artifacts.artifacts(), engines).generator(folder, served.engine_key)
+            opener = Opener(artifacts.artifacts(), engines)
+            generator = opener.generator(folder, served.engine_key, served.batch_size)
             provenance = {
                 "engine": served.engine_key,
                 "target": target,
                 "precision": served.precision,
+                "batch_size": served.batch_size,
                 "gate_report": served.gate_report,
                 "device": lease.device.name,
                 "dagster_run": context.run.run_id,

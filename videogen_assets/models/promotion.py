@@ -8,10 +8,13 @@ from resources.store import StoreResource
 from videogen.artifacts import Artifacts
 from videogen.promotion import promote, roll_back
 from videogen.store.records import Champion, ServedEngine
+from videogen.warming import KIND as WARM_UPS_KIND
+from videogen.warming import read_warm_up
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.labels import parse_label
 from videogen_assets.models.candidates import Contest, go_on_with_contest
 from videogen_assets.models.quality import judgements_of, quality_report
+from videogen_assets.models.warm_up import warm_ups_of
 from videogen_assets.partitions import model_versions
 from videogen_assets.placement import OWNERS
 from videogen_assets.references import DIGEST
@@ -42,7 +45,13 @@ def promotion(
         context.log.warning("MLflow could not be told, the version sensor will: %s", unmirrored)
     previous = serving.previous.label if serving.previous else "none"
     rows: list[dict[str, Cell]] = [
-        {"target": target, "precision": one.precision, "engine": one.engine_key, "gate report": one.gate_report}
+        {
+            "target": target,
+            "precision": one.precision,
+            "batch size": one.batch_size,
+            "engine": one.engine_key,
+            "gate report": one.gate_report,
+        }
         for target, one in serving.targets.items()
     ]
     metadata: Metadata = {
@@ -68,8 +77,10 @@ def champion_of(contest: Contest, instance: dg.DagsterInstance, kept: Artifacts,
             again = "materialise warm_up and what follows it again"
             raise dg.Failure(f"{label}: its engine for {one.target} was not judged; {again}", allow_retries=False)
     passed = {target: one.gates for target, one in judgements.items() if one.gates.outcome == "pass"}
+    warm_ups = warm_ups_of(instance, label)
+    batch_sizes = {target: read_warm_up(kept.get(WARM_UPS_KIND, warm_ups[target])).batch_size for target in passed}
     targets = {
-        one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest)
+        one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest, batch_sizes[one.target])
         for one in contest.own
         if one.target in passed
     }

@@ -16,7 +16,7 @@ from videogen.artifacts import Artifacts
 from videogen.evaluation import KIND as EVALUATIONS_KIND
 from videogen.evaluation import read_evaluation
 from videogen.warming import KIND as WARM_UPS_KIND
-from videogen.warming import TIMINGS, Timings
+from videogen.warming import Timings, read_warm_up
 from videogen_assets.checks import gate, gates_table, verdict
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.labels import parse_label
@@ -126,7 +126,7 @@ def evidence_for(
         return Evidence(folder, read_evaluation(folder), fps)
 
     def timings(target: str) -> Timings:
-        return Timings.from_json((artifacts.get(WARM_UPS_KIND, timed[target]) / TIMINGS).read_text())
+        return read_warm_up(artifacts.get(WARM_UPS_KIND, timed[target])).timings
 
     cases = [Case(one.target, evidence(one.target, one.model.spec.fps), timings(one.target)) for one in contest.own]
     return cases, evidence(RIVAL, contest.rival.model.spec.fps) if contest.rival else None
