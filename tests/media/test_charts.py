@@ -19,7 +19,7 @@ def parsed(svg: str) -> ElementTree.Element:
 def test_ticks_are_even_and_cover_the_values(low: float, span: float):
     marks = ticks(low, low + span)
     steps = [b - a for a, b in itertools.pairwise(marks)]
-    assert marks[0] <= low + 1e-6 * max(abs(low), 1)
+    assert marks[0] <= low + 1e-6 * max(abs(low), span)
     assert marks[-1] >= low + span - 1e-6 * max(abs(low), span)
     assert 2 <= len(marks) <= 13
     assert max(steps) == pytest.approx(min(steps), rel=1e-3)

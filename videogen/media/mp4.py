@@ -5,6 +5,7 @@ converted with, and tagged as, BT.709, so that players and `decode_mp4` agree on
 """
 
 import io
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -33,17 +34,20 @@ def _configure(stream: "av.VideoStream", frames: np.ndarray, crf: int, preset: s
     context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
 
-def _picture(pixels: np.ndarray) -> "av.VideoFrame":
+def _pictures(frames: np.ndarray) -> Iterator["av.VideoFrame"]:
     import av
-    from av.video.reformatter import ColorRange, Colorspace
+    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    return frame.reformat(
-        format="yuv420p",
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.MPEG,
-        dst_colorspace=Colorspace.ITU709,
-    )
+    reformatter = VideoReformatter()  # one for all: it costs more than a small frame does
+    for pixels in frames:
+        yield reformatter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
+            format="yuv420p",
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+            dst_colorspace=Colorspace.ITU709,
+            threads=1,  # helpers of its own would wait for cores that generation keeps busy
+        )
 
 
 def encode_mp4(frames: np.ndarray, fps: float, crf: int = CRF, preset: str = PRESET) -> bytes:
@@ -67,8 +71,7 @@ def encode_mp4(frames: np.ndarray, fps: float, crf: int = CRF, preset: str = PRE
     with av.open(buffer, "w", format="mp4", options={"movflags": "+faststart"}, io_open=reopen) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         _configure(stream, frames, crf, preset)
-        for index, pixels in enumerate(frames):
-            frame = _picture(pixels)
+        for index, frame in enumerate(_pictures(frames)):
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
