@@ -190,6 +190,7 @@ def test_models_are_registered_listed_and_explained(home, store, model, mlflow_u
     assert "champion" in listed and digest[:12] in listed and "random" in listed
     run("models", "promote", label)
     assert "candidate" in run("models", "info", label).stdout
+    assert "is the candidate of videogen-tiny already" in run("models", "promote", label).stdout
     assert "It knows nothing." in run("models", "card", label).stdout
     assert (
         "none" in run("models", "list", "other").stdout

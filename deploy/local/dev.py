@@ -38,8 +38,7 @@ def serve(settings: Settings, console: Console) -> None:
         processes.require_free(mlflow_port, "MLflow", MLFLOW_PORT[0])
     variables = environment.prepare(settings)
     with environment.open_instance(settings) as instance:
-        for run_id in fail_orphans(instance, settings.dagster_home):
-            console.print(f"run {run_id[:8]} was killed the last time; it is marked as failed", highlight=False)
+        fail_orphans(instance, settings.dagster_home, console.print)
     logs = settings.home / "logs"
     with contextlib.ExitStack() as stack:
 

@@ -31,8 +31,9 @@ class StepEnd:
 
 
 def runs_of(instance: dg.DagsterInstance, partition: str) -> Sequence[dg.DagsterRun]:
-    """The runs of a partition, oldest first."""
-    return instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: partition}))[::-1]
+    """The runs of a whole lane for a partition, oldest first; not those of assets that somebody picked by hand."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: partition}))[::-1]
+    return [run for run in runs if not run.asset_selection]
 
 
 def have_ended(runs: Sequence[dg.DagsterRun]) -> bool:

@@ -3,6 +3,7 @@
 Dagster's default launcher cannot ask a run's process whether it lives; only the code server that started it can.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -24,8 +25,8 @@ def _home_of(process: psutil.Process) -> str | None:
         return None  # gone since, or somebody else's
 
 
-def fail_orphans(instance: dg.DagsterInstance, dagster_home: Path) -> list[str]:
-    """Fails every run that is under way on an instance which nobody works on, and returns their ids.
+def fail_orphans(instance: dg.DagsterInstance, dagster_home: Path, say: Callable[[str], None]) -> list[str]:
+    """Fails every run that is under way on an instance which nobody works on, says so, and returns their ids.
 
     A run that carries dagster/max_retries is then started again by the daemon, as after any death of its process.
     """
@@ -34,4 +35,5 @@ def fail_orphans(instance: dg.DagsterInstance, dagster_home: Path) -> list[str]:
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=UNDER_WAY))
     for run in runs:
         instance.report_run_failed(run, "its process was killed together with the code server that had started it")
+        say(f"run {run.run_id[:8]} was killed the last time; it is marked as failed")
     return [run.run_id for run in runs]

@@ -64,8 +64,7 @@ class Story:
     def daemon(self) -> Child:
         """Started when it is first needed."""
         log = self.settings.home / "logs" / "dagster-daemon.log"
-        for run_id in fail_orphans(self.instance, self.settings.dagster_home):
-            self.say(f"run {run_id[:8]} was killed the last time; it is marked as failed")
+        fail_orphans(self.instance, self.settings.dagster_home, self.say)
         self.say(f"starting the Dagster daemon; it writes to {log}")
         return self._stack.enter_context(running("dagster-daemon", environment.daemon_command(), self.variables, log))
 

@@ -28,9 +28,11 @@ def run(instance) -> dg.DagsterRun:
 
 
 def test_a_run_that_nobody_works_on_fails_and_says_why(instance, run, tmp_path):
-    assert fail_orphans(instance, tmp_path) == [run.run_id]
+    said: list[str] = []
+    assert fail_orphans(instance, tmp_path, said.append) == [run.run_id]
+    assert said == [f"run {run.run_id[:8]} was killed the last time; it is marked as failed"]
     assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
-    assert fail_orphans(instance, tmp_path) == []
+    assert fail_orphans(instance, tmp_path, pytest.fail) == []
 
 
 def test_while_a_process_works_on_the_instance_nothing_is_touched(instance, run, tmp_path):
@@ -39,7 +41,7 @@ def test_while_a_process_works_on_the_instance_nothing_is_touched(instance, run,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     try:
         assert worker.stdout is not None and worker.stdout.readline() == b"up\n"
-        assert fail_orphans(instance, tmp_path) == []
+        assert fail_orphans(instance, tmp_path, pytest.fail) == []
         assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.STARTED
     finally:
         worker.kill()

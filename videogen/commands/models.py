@@ -65,7 +65,12 @@ def promote(label: Label) -> None:
     This sets the alias `candidate`, which the version sensor follows. Nothing serves that has not passed its gates.
     """
     name, version = parse_label(label)
-    open_registry(read_settings()).set_alias(name, CANDIDATE, version)
+    registry = open_registry(read_settings())
+    if CANDIDATE in registry.version(name, version).aliases:
+        typer.echo(f"{label} is the candidate of {name} already; what came of it: videogen models info {label}")
+        typer.echo("to measure it again, materialise warm_up and what follows it in Dagster")
+        return
+    registry.set_alias(name, CANDIDATE, version)
     typer.echo(f"{label} is the candidate of {name}; the version sensor takes it from there")
 
 

@@ -56,22 +56,6 @@ class Fidelity:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class FidelityLimits:
-    """What an engine must reach to serve: PSNR in dB and SSIM, means over clips."""
-
-    mean_psnr: float = 30.0
-    mean_ssim: float = 0.95
-
-    def refusal(self, fidelity: Fidelity) -> str | None:
-        """Why this engine may not serve: the first limit it misses, None if it may."""
-        for name, limit in asdict(self).items():
-            value = getattr(fidelity, name)
-            if not value >= limit:
-                return f"{name} is {value:.4g}, at least {limit:g} is asked for"
-        return None
-
-
 def fidelity_requests(model_folder: Path | str, prompts: Sequence[str], seeds: Sequence[int]) -> list[AcceptedRequest]:
     """One request per prompt and its seed, at the model's own defaults."""
     from videogen.models.spec import read_spec

@@ -14,7 +14,7 @@ from videogen.engines.base import Engine, Precision, Target
 from videogen.engines.builders import CPU_CANDIDATES, builder_for
 from videogen.engines.cache import ensure_engine, load_engine
 from videogen.engines.device import available_cores, cpu_architecture, cpu_name
-from videogen.engines.fidelity import Fidelity, FidelityLimits, Reference, fidelity, reference_frames
+from videogen.engines.fidelity import Fidelity, Reference, fidelity, reference_frames
 from videogen.errors import EngineBuildFailed, EngineUnavailable
 from videogen.generate import Generator
 from videogen.models.wan import WanModel
@@ -66,7 +66,7 @@ def select_engine(
     weights_digest: str,
     requests: Sequence[AcceptedRequest],
     *,
-    limits: Limits | None = None,
+    limits: Limits,
     reference: Reference | None = None,
     candidates: Sequence[tuple[Target, Precision]] = CPU_CANDIDATES,
     streams: int | None = None,
@@ -76,7 +76,7 @@ def select_engine(
 
     Raises EngineUnavailable, with every reason, when none passes.
     """
-    streams, limits = streams or available_cores(), limits or FidelityLimits()
+    streams = streams or available_cores()
     reference = reference_frames(model_folder, requests) if reference is None else reference
     tried, engines = [], {}
     for target, precision in candidates:

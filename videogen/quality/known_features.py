@@ -20,7 +20,7 @@ FILE = Path(__file__).parent / "reference_features.safetensors"
 def clip_key(clip: np.ndarray) -> str:
     """The digest of a clip's shape and content, and of how features are taken from it."""
     digest = hashlib.sha256(f"{RECIPE}{clip.shape}{clip.dtype}".encode())
-    digest.update(np.ascontiguousarray(clip))
+    digest.update(clip.tobytes())
     return digest.hexdigest()[:40]
 
 

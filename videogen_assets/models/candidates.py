@@ -1,6 +1,5 @@
 """Which engines of which versions are measured: those of this version that run here, and the champion's."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -22,13 +21,23 @@ CHAMPION_GENERATION = "champion_generation"
 class Contest:
     """This version's engines, and whom they are measured against.
 
-    `champion` is what served when the measuring began, None if nothing did; `rival` its engine, or that of the
-    version before it if this version is the champion; None if no other version ever served.
+    `champion` is what served when the measuring began, None if nothing did; `rivals` are its engines, or those of the
+    version before it if this version is the champion; none if no other version ever served.
     """
 
     own: tuple[Candidate, ...]
     champion: Champion | None
-    rival: Candidate | None
+    rivals: tuple[Candidate, ...]
+
+    @property
+    def rival(self) -> Candidate | None:
+        """Whose videos are compared: the engine for the first target that both have, else the first there is."""
+        shared = [self.rival_on(candidate.target) for candidate in self.own]
+        return next((rival for rival in (*shared, *self.rivals) if rival), None)
+
+    def rival_on(self, target: str) -> Candidate | None:
+        """The engine for this very target: another's time says nothing about it."""
+        return next((rival for rival in self.rivals if rival.target == target), None)
 
     @property
     def generation(self) -> int:
@@ -50,7 +59,7 @@ def begin_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Sto
     own = tuple(Candidate(model, proof.engine_key, proof.target, proof.precision) for proof in proofs)
     champion = store.champion(parse_label(label)[0])
     other = champion.previous if champion and champion.version_digest == model.version_digest else champion
-    return Contest(own, champion, _rival(artifacts, other, own) if other else None)
+    return Contest(own, champion, _engines_of(artifacts, other) if other else ())
 
 
 def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
@@ -65,10 +74,7 @@ def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store
     return begin_contest(instance, artifacts, store, label)
 
 
-def _rival(artifacts: Artifacts, champion: Champion, own: Sequence[Candidate]) -> Candidate:
-    """The champion's engine for the first target that both have, else its first."""
-    shared = [candidate.target for candidate in own if candidate.target in champion.targets]
-    target = (shared or list(champion.targets))[0]
-    served, folder = champion.targets[target], artifacts.get(WEIGHTS, champion.version_digest)
+def _engines_of(artifacts: Artifacts, champion: Champion) -> tuple[Candidate, ...]:
+    folder = artifacts.get(WEIGHTS, champion.version_digest)
     model = ResolvedModel(champion.label, champion.version_digest, folder, read_spec(folder), champion.targets)
-    return Candidate(model, served.engine_key, target, served.precision)
+    return tuple(Candidate(model, one.engine_key, target, one.precision) for target, one in champion.targets.items())

@@ -46,7 +46,7 @@ def warm_up(
     with final_refusals(), device.lease("exclusive", f"profile {label}") as lease:
         contest = begin_contest(context.instance, kept, store.store(), label)
         warmer = Warmer(kept, lease, engines.thread_count(), Opener(kept, engines).candidate, ask)
-        found = {one.target: warmer.ensure(one, contest.rival) for one in contest.own}
+        found = {one.target: warmer.ensure(one, contest.rival_on(one.target)) for one in contest.own}
     metadata: Metadata = {
         WARM_UPS: dg.MetadataValue.json({target: measured.folder.name for target, measured in found.items()}),
         CHAMPION_GENERATION: str(contest.generation),
