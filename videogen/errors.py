@@ -126,6 +126,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached."""
 
 
+class StoreInDoubt(StoreUnavailable):
+    """The store did not answer a write: it may have happened or not, and may happen yet."""
+
+
 class RegistryError(VideogenError):
     """The model registry could not do what was asked."""
 

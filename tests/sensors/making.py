@@ -5,7 +5,7 @@ from pathlib import Path
 
 from videogen.models.spec import ModelSpec
 from videogen.requests import AcceptedRequest, Request, accept
-from videogen.store.embedded import EmbeddedRecordStore
+from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.primitives import Record, Write
 from videogen.store.store import Store
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from videogen.models.spec import ModelSpec
 from videogen.requests import AcceptedRequest, Request, accept
-from videogen.store.memory import MemoryRecordStore
+from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.records import StoreLimits
 from videogen.store.store import Store
 

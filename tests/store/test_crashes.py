@@ -10,7 +10,7 @@ from tests.store.builders import Clock, accepted, drain_all
 from tests.store.crashing import Crash, WatchedRecordStore
 from videogen.errors import LeaseLost
 from videogen.requests import AcceptedRequest, new_id
-from videogen.store.memory import MemoryRecordStore
+from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.records import END_STATES
 from videogen.store.store import Store
 

@@ -5,7 +5,7 @@ import pytest
 from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.store import clock
 from videogen.store import embedded as embedded_module
-from videogen.store.embedded import EmbeddedRecordStore
+from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.primitives import Set, Write
 
 

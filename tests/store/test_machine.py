@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from tests.store.builders import Clock, accepted, drain_all
 from tests.store.crashing import WatchedRecordStore
 from videogen.errors import LeaseLost, StoreConflict
-from videogen.store.memory import MemoryRecordStore
+from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.records import StoreLimits
 from videogen.store.store import Store
 

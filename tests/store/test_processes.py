@@ -16,7 +16,7 @@ from tests.store.builders import accepted, drain_all, open_embedded
 from tests.store.crashing import WatchedRecordStore
 from tests.store.worker import LEASE_S
 from videogen.store import batches
-from videogen.store.embedded import EmbeddedRecordStore
+from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,6 +20,8 @@ NEVER = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Set:
+    """Setting a bin to None takes it away."""
+
     bin: str
     value: Value
 
@@ -42,6 +44,10 @@ class MapPut:
     key: str
     value: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.key or "\0" in self.key:
+            raise ValueError(f"a map's key: got {self.key!r}; expected a text that is not empty and holds no NUL")
+
 
 @dataclass(frozen=True, slots=True)
 class MapRemove:
@@ -55,7 +61,7 @@ Operation = Set | Add | SetPayload | MapPut | MapRemove
 
 @dataclass(frozen=True, slots=True)
 class Is:
-    """The bin holds `value`; a missing bin holds None."""
+    """The bin holds `value`, of the same type; a missing bin holds None."""
 
     bin: str
     value: Value
@@ -179,7 +185,8 @@ class RecordStore(ABC):
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
         """Each write by itself, in no promised order; a crash may leave any of them undone.
 
-        Gives each record as it then is, without its map, or None where `create` or `when` refused it.
+        Gives each record's bins as they then are, or None where `create` or `when` refused the write. Raises
+        StoreInDoubt when the answer was lost: each of them may have happened or not, and may happen yet.
         """
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """The store: every request, lease, video, batch and champion, for all processes that work on them.
 
->>> with Store.open("embedded:var/store") as store:
+>>> with Store.open("embedded:var/store") as store:  # or aerospike://…, redis://…: see backends/catalog.py
 ...     request = store.submit(accepted, source="videogen submit")
 ...     batch = store.seal_batch([r.id for r in store.waiting()], time_limit_s=600)
 ...     for claim in store.claim(batch.id, holder="run-1", lease_s=60):
@@ -11,14 +11,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
-from videogen.errors import StoreUnavailable
 from videogen.requests import AcceptedRequest, Lane
+from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
-from videogen.store.embedded import EmbeddedRecordStore
 from videogen.store.generations import Generations
 from videogen.store.leases import Leases
-from videogen.store.memory import MemoryRecordStore
 from videogen.store.primitives import RecordStore
 from videogen.store.queue import RequestQueue
 from videogen.store.records import (
@@ -36,16 +34,6 @@ from videogen.store.records import (
 )
 from videogen.store.recovery import Recovered, Recovery
 from videogen.store.videos import Videos
-
-
-def open_records(url: str) -> RecordStore:
-    """The backend that a URL names: "embedded:<folder>", or "memory:" for this process alone."""
-    scheme, _, rest = url.partition(":")
-    if scheme == "embedded" and rest:
-        return EmbeddedRecordStore(rest.removeprefix("//"))
-    if scheme == "memory":
-        return MemoryRecordStore()
-    raise StoreUnavailable(f"store URL: got {url!r}; allowed: embedded:<folder> or memory:")
 
 
 class Store:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.locks import file_lock
-from videogen.store.clock import boot_id, boot_seconds, continued_offset
+from videogen.store.backends.clock import boot_id, boot_seconds, continued_offset
+from videogen.store.backends.semantics import allows, applied
 from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
-from videogen.store.semantics import allows, applied
 
 FILE = "store.db"
 BUSY_SECONDS = 60.0

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
+from videogen.store.backends.semantics import allows, applied
 from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
-from videogen.store.semantics import allows, applied
 
 
 @dataclass(slots=True)

@@ -28,7 +28,8 @@ def allows(write: Write, record: Record | None, map_get: MapGet) -> bool:
 
 def holds(condition: Condition, record: Record, map_get: MapGet) -> bool:
     if isinstance(condition, Is):
-        return record.bins.get(condition.bin) == condition.value
+        found = record.bins.get(condition.bin)
+        return type(found) is type(condition.value) and found == condition.value
     if isinstance(condition, MapIs):
         return map_get(condition.key) == condition.value
     if isinstance(condition, Every):
@@ -44,11 +45,14 @@ def applied(operations: tuple[Operation, ...], record: Record | None) -> Record:
     bins = dict(record.bins) if record else {}
     payload = record.payload if record else None
     for operation in operations:
-        if isinstance(operation, Set):
+        if isinstance(operation, Set) and operation.value is None:
+            bins.pop(operation.bin, None)
+        elif isinstance(operation, Set):
             bins[operation.bin] = operation.value
         elif isinstance(operation, Add):
             before = bins.get(operation.bin)
-            bins[operation.bin] = (before if isinstance(before, int) else 0) + operation.amount
+            counts = isinstance(before, int) and not isinstance(before, bool)
+            bins[operation.bin] = (before if counts else 0) + operation.amount
         elif isinstance(operation, SetPayload):
             payload = operation.payload
     return Record(bins, payload)

@@ -1,0 +1,218 @@
+"""Records in Redis: a hash per record and a sorted set for its map, changed by one script on the server.
+
+A write is one call of `redis_write.lua`, so it happens whole or not at all, at a time that the server's clock tells.
+Redis answers before it has written to disk: with `appendfsync everysec`, a crash of its machine costs the last second
+of accepted writes, and without an append-only file it costs everything since the last snapshot.
+"""
+
+import contextlib
+import json
+import math
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.store.primitives import (
+    Add,
+    Condition,
+    Either,
+    Every,
+    Is,
+    MapIs,
+    MapPut,
+    MapRemove,
+    Operation,
+    Record,
+    RecordStore,
+    Set,
+    SetPayload,
+    Unwritten,
+    Value,
+    Write,
+)
+
+NAMESPACE = "videogen"
+SCRIPT = Path(__file__).with_name("redis_write.lua")
+CONNECT_S, ANSWER_S = 2.0, 5.0
+SEPARATOR = "\0"
+WRITTEN, PAYLOAD, WRITE_ID, BIN = b"w", b"p", b"i", b"b:"
+AHEAD_S = 1.0
+"""A record from farther in the future than this was written before the server's clock was set back."""
+KEYS_PER_CALL = 256
+
+
+class RedisRecordStore(RecordStore):
+    """The records under `namespace` of the server that `url` names: redis://[user:password@]host[:port][/number].
+
+    `?namespace=NAME` goes with the URL, "videogen" by default.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError as error:
+            raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[redis]'") from error
+        parts = urlsplit(url)
+        self._namespace = parse_qs(parts.query).get("namespace", [NAMESPACE])[0]
+        self._where, self._errors = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}", redis
+        with self._asking():
+            self._redis = redis.Redis.from_url(
+                parts._replace(query="").geturl(),
+                socket_connect_timeout=CONNECT_S,
+                socket_timeout=ANSWER_S,
+                health_check_interval=30,
+                retry=Retry(NoBackoff(), 0),  # it would repeat a write that may have happened
+            )
+            self._redis.ping()
+            self._script = self._redis.register_script(SCRIPT.read_text())
+
+    def now(self) -> float:
+        with self._asking():
+            return _seconds(self._redis.time())
+
+    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+        found: list[Record | RecordDamaged | None] = []
+        for first in range(0, len(keys), KEYS_PER_CALL):
+            with self._asking():
+                pipe = self._redis.pipeline(transaction=False)
+                pipe.time()
+                for key in keys[first : first + KEYS_PER_CALL]:
+                    pipe.hgetall(self._name(kind, key))
+                time, *hashes = pipe.execute(raise_on_error=False)
+                if isinstance(time, Exception):
+                    raise time
+            part = zip(keys[first : first + KEYS_PER_CALL], hashes, strict=True)
+            found += [_record(f"{kind} {key}", fields, _seconds(time)) for key, fields in part]
+        return found
+
+    def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        found: list[Record | None] = []
+        for first in range(0, len(writes), KEYS_PER_CALL):
+            found += self._write_some(writes[first : first + KEYS_PER_CALL])
+        return found
+
+    def _write_some(self, writes: Sequence[Write]) -> list[Record | None]:
+        ids = [secrets.token_hex(8) for _ in writes]
+        try:
+            with self._asking():
+                pipe = self._redis.pipeline(transaction=False)
+                for write, write_id in zip(writes, ids, strict=True):
+                    name = self._name(write.kind, write.key)
+                    self._script([name, f"{name}:map"], _arguments(write, write_id), client=pipe)
+                answers = pipe.execute()
+        except StoreInDoubt as doubt:
+            return self._read_back(writes, ids, doubt)
+        return [None if answer is None else _record_of(answer) for answer in answers]
+
+    def _read_back(self, writes: Sequence[Write], ids: Sequence[str], doubt: StoreInDoubt) -> list[Record | None]:
+        """What became of writes whose answer was lost. Raises `doubt` unless every one of them is found written."""
+        with self._asking():
+            pipe = self._redis.pipeline(transaction=False)
+            for write in writes:
+                pipe.hgetall(self._name(write.kind, write.key))
+            hashes = pipe.execute()
+        if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in zip(hashes, ids, strict=True)):
+            raise doubt
+        return [_record_of([part for pair in fields.items() for part in pair]) for fields in hashes]
+
+    def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
+        low = f"[{after}\1" if after else "-"
+        with self._asking():
+            members = self._redis.zrangebylex(f"{self._name(kind, key)}:map", low, "+", start=0, num=limit)
+        entries = (member.decode(errors="replace").partition(SEPARATOR) for member in members)
+        return [(entry, value) for entry, _, value in entries]
+
+    def flush(self) -> None:
+        """Waits for an append-only file to reach the disk, where the server has one and can say so (Redis 7.2)."""
+        with self._asking(), contextlib.suppress(self._errors.ResponseError):
+            self._redis.execute_command("WAITAOF", 1, 0, int(1000 * ANSWER_S / 2))
+
+    def purge(self) -> int:
+        """Redis removes what has expired by itself."""
+        return 0
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _name(self, kind: str, key: str) -> str:
+        """The braces put a record and its map on one node of a Redis Cluster."""
+        return f"{self._namespace}:{{{kind}:{key}}}"
+
+    @contextlib.contextmanager
+    def _asking(self) -> Generator[None]:
+        errors = self._errors
+        try:
+            yield
+        except errors.RedisError as error:
+            in_doubt = isinstance(error, errors.TimeoutError | errors.ConnectionError)
+            raise (StoreInDoubt if in_doubt else StoreUnavailable)(f"{self._where}: {error}") from error
+
+
+def _arguments(write: Write, write_id: str) -> list[str | bytes]:
+    ttl = "" if write.ttl is None else str(max(1, round(1000 * write.ttl)) if write.ttl else 0)
+    when = "" if write.when is None else json.dumps(_tree(write.when), ensure_ascii=False)
+    arguments: list[str | bytes] = [write.create, ttl, when, write_id]
+    for operation in write.operations:
+        arguments += _operation(operation)
+    return arguments
+
+
+def _operation(operation: Operation) -> tuple[str, str | bytes, str]:
+    match operation:
+        case Set(bin, value):
+            return "set", bin, _text(value)
+        case Add(bin, amount):
+            return "add", bin, str(amount)
+        case SetPayload(payload):
+            return "payload", payload, ""
+        case MapPut(key, value):
+            return "map_put", key, value
+        case MapRemove(key):
+            return "map_remove", key, ""
+
+
+def _tree(condition: Condition) -> list:
+    """A condition as the script reads it."""
+    match condition:
+        case Is(bin, value):
+            return ["is", bin, _text(value)]
+        case Unwritten(seconds_bin):
+            return ["unwritten", seconds_bin]
+        case MapIs(key, value):
+            return ["map_is", key, value]
+        case Every(parts):
+            return ["every", [_tree(part) for part in parts]]
+        case Either(parts):
+            return ["either", [_tree(part) for part in parts]]
+
+
+def _text(value: Value) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _seconds(time: tuple[int, int]) -> float:
+    return time[0] + time[1] / 1e6
+
+
+def _record(name: str, fields: Mapping[bytes, bytes] | Exception, now: float) -> Record | RecordDamaged | None:
+    """What a hash holds, None if there is none."""
+    if isinstance(fields, Exception):
+        return RecordDamaged(f"{name}: {fields}")
+    if not fields:
+        return None
+    try:
+        age = now - float(fields[WRITTEN])
+        bins = {field[len(BIN) :].decode(): json.loads(text) for field, text in fields.items() if field.startswith(BIN)}
+    except (KeyError, ValueError) as error:
+        return RecordDamaged(f"{name}: {error!r}")
+    return Record(bins, fields.get(PAYLOAD), math.inf if age < -AHEAD_S else max(0.0, age))
+
+
+def _record_of(answer: Sequence[bytes]) -> Record:
+    """What the script says that a record now holds."""
+    pairs = zip(answer[::2], answer[1::2], strict=True)
+    return Record({name[len(BIN) :].decode(): json.loads(text) for name, text in pairs if name.startswith(BIN)})

@@ -1,0 +1,119 @@
+-- One write of videogen's store: all of it, or none.
+--
+-- KEYS  the record (a hash), its map (a sorted set whose members are "key\0value", all of score 0)
+-- ARGV  create, ttl in milliseconds or "" to leave the expiry or "0" to take it away, the condition as JSON or "",
+--       an id for this write, then the operations, each as its name and two arguments
+-- Gives nothing if the write was refused, else the record's fields but for its payload, name and value in turns.
+--
+-- Bins are fields "b:<name>" of JSON text, the payload is "p", the time of the last write "w", its id "i".
+
+local record, map = KEYS[1], KEYS[2]
+local create, ttl, condition, write_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+
+local exists = redis.call('EXISTS', record) == 1
+local written = exists and tonumber(redis.pcall('HGET', record, 'w'))
+local map_type = redis.call('TYPE', map).ok
+local damaged = exists and not (written and (map_type == 'zset' or map_type == 'none'))
+
+local function age()
+  local seconds = now - written
+  return seconds < -1 and math.huge or seconds  -- from before the clock was set back
+end
+
+local holds = {}
+function holds.is(bin, value)
+  local found = redis.call('HGET', record, 'b:' .. bin)
+  return (found or 'null') == value
+end
+function holds.unwritten(bin)
+  local seconds = tonumber(redis.call('HGET', record, 'b:' .. bin))
+  return seconds ~= nil and age() >= seconds
+end
+function holds.map_is(key, value)
+  return redis.call('ZSCORE', map, key .. '\0' .. value) ~= false
+end
+function holds.every(parts)
+  for _, part in ipairs(parts) do
+    if not holds[part[1]](part[2], part[3]) then return false end
+  end
+  return true
+end
+function holds.either(parts)
+  for _, part in ipairs(parts) do
+    if holds[part[1]](part[2], part[3]) then return true end
+  end
+  return false
+end
+
+if damaged and create ~= 'allow' then return false end
+if exists and create == 'only' then return false end
+if not exists and create == 'never' then return false end
+if condition ~= '' then
+  local tree = cjson.decode(condition)
+  if not holds[tree[1]](tree[2], tree[3]) then return false end
+end
+
+for at = 5, #ARGV, 3 do -- whatever can go wrong does so before anything is changed: a script is not rolled back
+  if ARGV[at] == 'add' and exists and not damaged then
+    local found = redis.call('HGET', record, 'b:' .. ARGV[at + 1])
+    if found and string.match(found, '^-?%d+$') and string.len(found) > 18 then
+      return redis.error_reply('VIDEOGEN bin ' .. ARGV[at + 1] .. ' is too large to count on')
+    end
+  end
+end
+
+if damaged then redis.call('DEL', record) end
+if damaged or not exists then redis.call('DEL', map) end
+
+local apply = {}
+function apply.set(bin, value)
+  if value == 'null' then
+    redis.call('HDEL', record, 'b:' .. bin)
+  else
+    redis.call('HSET', record, 'b:' .. bin, value)
+  end
+end
+function apply.add(bin, amount)
+  local found = redis.call('HGET', record, 'b:' .. bin)
+  if found and not string.match(found, '^-?%d+$') then redis.call('HDEL', record, 'b:' .. bin) end
+  redis.call('HINCRBY', record, 'b:' .. bin, amount)
+end
+function apply.payload(payload)
+  redis.call('HSET', record, 'p', payload)
+end
+function apply.map_remove(key)
+  redis.call('ZREMRANGEBYLEX', map, '[' .. key .. '\0', '(' .. key .. '\1')
+end
+function apply.map_put(key, value)
+  apply.map_remove(key)
+  redis.call('ZADD', map, 0, key .. '\0' .. value)
+end
+
+redis.call('HSET', record, 'w', string.format('%.6f', now), 'i', write_id)
+for at = 5, #ARGV, 3 do
+  apply[ARGV[at]](ARGV[at + 1], ARGV[at + 2])
+end
+
+local expires = redis.call('PTTL', record)
+if ttl == '0' then
+  redis.call('PERSIST', record)
+  redis.call('PERSIST', map)
+elseif ttl ~= '' then
+  expires = tonumber(ttl)
+  redis.call('PEXPIRE', record, expires)
+end
+if ttl ~= '0' and expires > 0 then redis.call('PEXPIRE', map, expires) end
+
+local fields = {}
+for _, name in ipairs(redis.call('HKEYS', record)) do
+  if name ~= 'p' then fields[#fields + 1] = name end
+end
+local values, answer = redis.call('HMGET', record, unpack(fields)), {}
+for at, name in ipairs(fields) do
+  answer[#answer + 1] = name
+  answer[#answer + 1] = values[at]
+end
+return answer
