@@ -53,6 +53,12 @@ def test_a_write_changes_only_the_bins_it_names(records):
     assert records.read("kind", "a").payload == b"x"
 
 
+def test_a_write_gives_the_bins_it_names(records):
+    records.write(put("a", Set("n", 1), Set("m", 2)))
+    assert records.write(put("a", Set("n", 5), Set("gone", None), MapPut("k"), SetPayload(b"x"))).bins == {"n": 5}
+    assert records.write(Write("kind", "a", (), create="never")).bins == {}
+
+
 def test_many_are_read_in_the_order_asked(records):
     records.write_many([put(f"k{i}", Set("n", i)) for i in range(700)])
     found = records.read_many("kind", [f"k{i}" for i in reversed(range(700))] + ["none"])
@@ -248,7 +254,8 @@ def test_the_largest_payload_there_may_be(records):
 def test_a_record_written_afresh_has_nothing_of_the_one_that_expired(records):
     records.write(put("a", Set("n", 1), MapPut("k"), SetPayload(b"x"), ttl=0.5))
     outlive(records, 0.5)
-    assert records.write(put("a", Set("m", 1))).bins == {"m": 1}
+    records.write(put("a", Set("m", 1)))
+    assert records.read("kind", "a").bins == {"m": 1}
     assert records.read("kind", "a").payload is None and records.map_range("kind", "a") == []
 
 

@@ -3,8 +3,8 @@ import sqlite3
 import pytest
 
 from videogen.errors import RecordDamaged, StoreUnavailable
-from videogen.store import clock
-from videogen.store import embedded as embedded_module
+from videogen.store.backends import clock
+from videogen.store.backends import embedded as embedded_module
 from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.primitives import Set, Write
 

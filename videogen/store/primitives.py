@@ -185,7 +185,7 @@ class RecordStore(ABC):
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
         """Each write by itself, in no promised order; a crash may leave any of them undone.
 
-        Gives each record's bins as they then are, or None where `create` or `when` refused the write. Raises
+        Gives the bins that each write names, as they then are, or None where `create` or `when` refused it. Raises
         StoreInDoubt when the answer was lost: each of them may have happened or not, and may happen yet.
         """
 
@@ -213,5 +213,5 @@ class RecordStore(ABC):
         return found
 
     def write(self, write: Write) -> Record | None:
-        """One write: the record as it then is, or None if it was refused."""
+        """One write: the bins it names, as they then are, or None if it was refused."""
         return self.write_many([write])[0]

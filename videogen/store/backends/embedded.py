@@ -16,7 +16,7 @@ from pathlib import Path
 from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.locks import file_lock
 from videogen.store.backends.clock import boot_id, boot_seconds, continued_offset
-from videogen.store.backends.semantics import allows, applied
+from videogen.store.backends.semantics import allows, applied, named
 from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
 
 FILE = "store.db"
@@ -132,7 +132,7 @@ class EmbeddedRecordStore(RecordStore):
         values = (*name, now, expires, json.dumps(after.bins, separators=(",", ":")), after.payload)
         connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", values)
         _write_map(connection, write)
-        return after
+        return named(write, after)
 
     @contextmanager
     def _connection(self) -> Generator[sqlite3.Connection]:

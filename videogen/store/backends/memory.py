@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
-from videogen.store.backends.semantics import allows, applied
+from videogen.store.backends.semantics import allows, applied, named
 from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
 
 
@@ -72,7 +72,7 @@ class MemoryRecordStore(RecordStore):
                 elif isinstance(operation, MapRemove):
                     stored.map.pop(operation.key, None)
             self._records[write.kind, write.key] = stored
-            return after
+            return named(write, after)
 
     def _stored(self, kind: str, key: str) -> _Stored | None:
         stored = self._records.get((kind, key))

@@ -117,7 +117,7 @@ class RedisRecordStore(RecordStore):
             hashes = pipe.execute()
         if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in zip(hashes, ids, strict=True)):
             raise doubt
-        return [_record_of([part for pair in fields.items() for part in pair]) for fields in hashes]
+        return [_named(write, fields) for write, fields in zip(writes, hashes, strict=True)]
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         low = f"[{after}\1" if after else "-"
@@ -213,6 +213,12 @@ def _record(name: str, fields: Mapping[bytes, bytes] | Exception, now: float) ->
 
 
 def _record_of(answer: Sequence[bytes]) -> Record:
-    """What the script says that a record now holds."""
+    """What the script says that a record now holds of the bins that the write names."""
     pairs = zip(answer[::2], answer[1::2], strict=True)
-    return Record({name[len(BIN) :].decode(): json.loads(text) for name, text in pairs if name.startswith(BIN)})
+    return Record({name.decode(): json.loads(text) for name, text in pairs if text is not None})
+
+
+def _named(write: Write, fields: Mapping[bytes, bytes]) -> Record:
+    names = [operation.bin for operation in write.operations if isinstance(operation, Set | Add)]
+    texts = {name: fields.get(BIN + name.encode()) for name in names}
+    return Record({name: json.loads(text) for name, text in texts.items() if text is not None})

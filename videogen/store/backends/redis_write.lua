@@ -3,7 +3,7 @@
 -- KEYS  the record (a hash), its map (a sorted set whose members are "key\0value", all of score 0)
 -- ARGV  create, ttl in milliseconds or "" to leave the expiry or "0" to take it away, the condition as JSON or "",
 --       an id for this write, then the operations, each as its name and two arguments
--- Gives nothing if the write was refused, else the record's fields but for its payload, name and value in turns.
+-- Gives nothing if the write was refused, else the bins that it names, name and JSON text in turns.
 --
 -- Bins are fields "b:<name>" of JSON text, the payload is "p", the time of the last write "w", its id "i".
 
@@ -107,13 +107,11 @@ elseif ttl ~= '' then
 end
 if ttl ~= '0' and expires > 0 then redis.call('PEXPIRE', map, expires) end
 
-local fields = {}
-for _, name in ipairs(redis.call('HKEYS', record)) do
-  if name ~= 'p' then fields[#fields + 1] = name end
-end
-local values, answer = redis.call('HMGET', record, unpack(fields)), {}
-for at, name in ipairs(fields) do
-  answer[#answer + 1] = name
-  answer[#answer + 1] = values[at]
+local answer = {}
+for at = 5, #ARGV, 3 do
+  if ARGV[at] == 'set' or ARGV[at] == 'add' then
+    answer[#answer + 1] = ARGV[at + 1]
+    answer[#answer + 1] = redis.call('HGET', record, 'b:' .. ARGV[at + 1])
+  end
 end
 return answer

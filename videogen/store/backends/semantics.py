@@ -40,6 +40,12 @@ def holds(condition: Condition, record: Record, map_get: MapGet) -> bool:
     return isinstance(seconds, int | float) and record.age >= seconds
 
 
+def named(write: Write, after: Record) -> Record:
+    """Of the record after a write, the bins that it names."""
+    names = [operation.bin for operation in write.operations if isinstance(operation, Set | Add)]
+    return Record({name: after.bins[name] for name in names if name in after.bins})
+
+
 def applied(operations: tuple[Operation, ...], record: Record | None) -> Record:
     """The record after the operations on its bins and payload; its age is 0."""
     bins = dict(record.bins) if record else {}
