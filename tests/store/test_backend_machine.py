@@ -26,7 +26,7 @@ from videogen.store.primitives import (
 )
 
 KINDS, KEYS = ("request", "video"), ("a", "b/1")
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 MAP_KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=3)
 BINS = st.sampled_from(["state", "n", "token", "limit_s"])
 WHOLE = st.integers(-(2**40), 2**40)

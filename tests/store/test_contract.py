@@ -218,9 +218,21 @@ def test_an_unknown_url_names_what_is_allowed(url):
 
 
 def test_a_map_key_that_no_backend_could_order_is_refused():
-    for key in ("", "a\0b"):
-        with pytest.raises(ValueError, match="map's key"):
-            MapPut(key)
+    for entry in (("", "x"), ("a\0b", "x"), ("a", "\0")):
+        with pytest.raises(ValueError, match="map's entry"):
+            MapPut(*entry)
+
+
+@pytest.mark.parametrize("value", ["a\0", ["a", "b\0"], 2**63, -(2**63) - 1, float("nan"), float("inf"), b"x", {}, [1]])
+def test_a_value_that_not_every_backend_could_hold_is_refused(value):
+    with pytest.raises(ValueError, match="bin n: got"):
+        Set("n", value)
+
+
+def test_a_bin_name_that_not_every_backend_could_hold_is_refused():
+    for name in ("", "sixteen letters!"):
+        with pytest.raises(ValueError, match="1 to 15 characters"):
+            Set(name, 1)
 
 
 def test_adding_to_what_is_no_whole_number_starts_at_nought(records):
@@ -261,8 +273,8 @@ def test_a_record_written_afresh_has_nothing_of_the_one_that_expired(records):
 
 def test_keys_and_values_of_any_text(records):
     key = "ein Schlüssel/with: {braces} and 'quotes'\n" + "x" * 200
-    records.write(put(key, Set("text", "\u2028\x01"), MapPut("käse\x01", "\n\0"), MapPut("käse", "2")))
+    records.write(put(key, Set("text", "\u2028\x01"), MapPut("käse\x01", "\n\x7f"), MapPut("käse", "2")))
     assert records.read("kind", key).bins == {"text": "\u2028\x01"}
-    assert records.map_range("kind", key) == [("käse", "2"), ("käse\x01", "\n\0")]
-    assert records.map_range("kind", key, after="käse") == [("käse\x01", "\n\0")]
-    assert records.write(put(key, Set("n", 1), create="never", when=MapIs("käse\x01", "\n\0"))) is not None
+    assert records.map_range("kind", key) == [("käse", "2"), ("käse\x01", "\n\x7f")]
+    assert records.map_range("kind", key, after="käse") == [("käse\x01", "\n\x7f")]
+    assert records.write(put(key, Set("n", 1), create="never", when=MapIs("käse\x01", "\n\x7f"))) is not None

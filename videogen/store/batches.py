@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 
 from videogen.errors import InvalidRequest, LeaseLost, RecordDamaged, RecordNotFound, StoreConflict
-from videogen.store.generations import LONGEST_ERROR
+from videogen.store.generations import noted
 from videogen.store.index import Journal
 from videogen.store.primitives import (
     NEVER,
@@ -172,7 +172,7 @@ class Batches:
         return self.records.write(Write("batch", batch.id, (), "never", when)) is not None
 
     def _return(self, batch: BatchRecord, when: Condition, error: str) -> BatchRecord:
-        operations = (Set("state", "returning"), Set("error", error[:LONGEST_ERROR]))
+        operations = (Set("state", "returning"), Set("error", noted(error)))
         if self.records.write(Write("batch", batch.id, operations, "never", when)) is not None:
             self._finish_return(self.get(batch.id))
         return self.get(batch.id)

@@ -119,7 +119,7 @@ class Generations:
 
     def fail(self, claim: Claim, error: str, final: bool) -> None:
         """Gives the lease back with an error, for good if `final`. Raises LeaseLost."""
-        operations = (Set("state", "failed" if final else "free"), Set("error", error[:LONGEST_ERROR]))
+        operations = (Set("state", "failed" if final else "free"), Set("error", noted(error)))
         ttl = self.limits.keep_requests if final else None
         if self.records.write(self._holder_write(claim, *operations, ttl=ttl)) is None:
             raise _lost(claim)
@@ -141,7 +141,7 @@ class Generations:
     def give_up(self, state: GenerationState) -> bool:
         """Fails a generation that nobody holds and that has been tried often enough."""
         reason = state.error if state.state == "free" and state.error else "whoever held it ended before it was done"
-        error = f"given up after {state.attempt} attempts; the last one: {reason}"[:LONGEST_ERROR]
+        error = noted(f"given up after {state.attempt} attempts; the last one: {reason}")
         when = every(FREE, Is("attempt", state.attempt))
         operations = (Set("state", "failed"), Set("error", error))
         ttl = self.limits.keep_requests
@@ -169,6 +169,11 @@ class Generations:
             found += [request_id for request_id, _ in page]
             after = page[-1][0]
         return found
+
+
+def noted(error: str) -> str:
+    """As much of an error's text as is kept, of characters that every backend can hold."""
+    return error[:LONGEST_ERROR].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _restart(key: str, create: Literal["allow", "never"], when: Condition | None = None) -> Write:

@@ -4,6 +4,7 @@ A record is a few named bins, at most one payload of bytes, and at most one orde
 more than one record is an ordered sequence of these operations that can resume after any of them.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,16 +15,41 @@ from videogen.errors import RecordDamaged
 Value = None | bool | int | float | str | list[str]
 MAX_PAYLOAD = 1024 * 1024 - 4096
 """Bytes: Aerospike's default record of 1 MiB, less room for names and expiry."""
+MAX_BIN_NAME = 15
+VALUE_RULE = "a Unicode text without NUL, a list of such texts, a number of at most 64 bits, a boolean or None"
 NEVER = 0.0
 """As a write's `ttl`: the record does not expire."""
 
 
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) and _is_text(item) for item in value)
+    if isinstance(value, str):
+        return _is_text(value)
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or (isinstance(value, float) and math.isfinite(value))
+
+
 @dataclass(frozen=True, slots=True)
 class Set:
-    """Setting a bin to None takes it away."""
+    """Setting a bin to None takes it away. Raises ValueError for what not every backend can hold."""
 
     bin: str
     value: Value
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.bin) <= MAX_BIN_NAME:
+            raise ValueError(f"bin {self.bin!r}: a bin's name has 1 to {MAX_BIN_NAME} characters")
+        if not _is_value(self.value):
+            raise ValueError(f"bin {self.bin}: got {self.value!r}; expected {VALUE_RULE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +71,8 @@ class MapPut:
     value: str = ""
 
     def __post_init__(self) -> None:
-        if not self.key or "\0" in self.key:
-            raise ValueError(f"a map's key: got {self.key!r}; expected a text that is not empty and holds no NUL")
+        if not self.key or not _is_text(self.key + self.value):
+            raise ValueError(f"a map's entry: got {self.key!r}: {self.value!r}; expected a key, and no NUL in either")
 
 
 @dataclass(frozen=True, slots=True)

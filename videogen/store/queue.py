@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
 from videogen.requests import AcceptedRequest, Lane
-from videogen.store.generations import LONGEST_ERROR, Generations, GenerationState
+from videogen.store.generations import Generations, GenerationState, noted
 from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
 from videogen.store.primitives import Is, Record, RecordStore, Set, Write, either
 from videogen.store.records import END_STATES, RequestRecord, RequestState, StoreLimits
@@ -200,7 +200,7 @@ class RequestQueue:
         return found
 
     def _fail_damaged(self, request_id: str, error: Exception) -> RequestRecord:
-        reason = f"the record of this request is damaged and cannot be read: {error}"[:LONGEST_ERROR]
+        reason = noted(f"the record of this request is damaged and cannot be read: {error}")
         now = self.records.now()
         operations = (*_as_operations(_damaged(request_id, reason, now)),)
         record = self.records.write(Write("request", request_id, operations, ttl=self.limits.keep_requests))
@@ -247,7 +247,7 @@ def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
 
 
 def _end_operations(end: End, now: float) -> tuple[Set, ...]:
-    error = end.error and end.error[:LONGEST_ERROR]
+    error = end.error and noted(end.error)
     return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error)
 
 

@@ -11,6 +11,7 @@ import math
 import secrets
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
@@ -122,8 +123,8 @@ class RedisRecordStore(RecordStore):
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         low = f"[{after}\1" if after else "-"
         with self._asking():
-            members = self._redis.zrangebylex(f"{self._name(kind, key)}:map", low, "+", start=0, num=limit)
-        entries = (member.decode(errors="replace").partition(SEPARATOR) for member in members)
+            found: Any = self._redis.zrangebylex(f"{self._name(kind, key)}:map", low, "+", start=0, num=limit)
+        entries = (member.decode(errors="replace").partition(SEPARATOR) for member in found)
         return [(entry, value) for entry, _, value in entries]
 
     def flush(self) -> None:

@@ -1,0 +1,239 @@
+"""Records in Aerospike: one record each, bins and map together, changed by one multi-operation under a filter.
+
+What a write may do is decided on the server, by an expression over the record's bins and the time since its last
+update, so no client's clock takes part. Everything used here is in the community edition; a node of it answers before
+it has written to disk, and deleted records may come back after its restart: that a record exists proves nothing.
+"""
+
+import contextlib
+import itertools
+import os
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
+from videogen.store.primitives import Add, Record, RecordStore, Set, Write
+
+PORT = 3000
+ANSWER_MS, ATTEMPT_MS = 3000, 1000
+KEYS_PER_CALL, CHUNKS_PER_CALL = 256, 8
+OK, NOT_FOUND, EXISTS, FILTERED_OUT = 0, 2, 5, 27
+REFUSED = (NOT_FOUND, EXISTS, FILTERED_OUT)
+READS_OF_A_CHANGING_RECORD = 5
+MEDIA_KINDS = frozenset({"video", "chunk"})
+CLOCK = "clock"
+
+
+class AerospikeRecordStore(RecordStore):
+    """The records that `url` names: aerospike://[user:password@]host[:port][,host[:port]…]/namespace.
+
+    `?media=NAMESPACE` keeps videos in a namespace of their own, `?prefix=TEXT` begins the names of all sets.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import aerospike
+            from aerospike import exception
+            from aerospike_helpers.batch import records as batch
+
+            from videogen.store.backends import aerospike_dialect
+        except ImportError as error:
+            raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[aerospike]'") from error
+        self._aerospike, self._errors, self._dialect = aerospike, exception, aerospike_dialect
+        self._batch: Any = batch
+        parts, options = urlsplit(url), parse_qs(urlsplit(url).query)
+        self._namespace = parts.path.strip("/")
+        if not self._namespace or not parts.netloc:
+            raise StoreUnavailable(f"store URL: got {url!r}; it names no host or no namespace")
+        self._media, self._prefix = options.get("media", [self._namespace])[0], options.get("prefix", [""])[0]
+        self._where = f"aerospike://{parts.netloc.rpartition('@')[2]}/{self._namespace}"
+        self._settings, self._latest = _settings(parts.netloc), 0.0
+        self._pid, self._opened = os.getpid(), self._open()
+
+    def _open(self) -> Any:
+        with self._asking():
+            return self._aerospike.client(self._settings)
+
+    @property
+    def client(self) -> Any:
+        """One client per process: its connections must not cross a fork."""
+        if self._pid != os.getpid():
+            self._pid, self._opened = os.getpid(), self._open()
+        return self._opened
+
+    def now(self) -> float:
+        key = (self._namespace, f"{self._prefix}{CLOCK}", CLOCK)
+        with self._asking():
+            try:
+                bins = self.client.operate(key, self._dialect.CLOCK_READS)[2]
+            except self._errors.RecordNotFound:
+                self.client.put(key, {"is": CLOCK}, policy={"ttl": self._aerospike.TTL_NEVER_EXPIRE})
+                bins = self.client.operate(key, self._dialect.CLOCK_READS)[2]
+        self._latest = max(self._latest, bins["at"] / 1e9 + bins["since"] / 1e3)
+        return self._latest
+
+    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+        found: dict[str, Record | RecordDamaged | None] = {}
+        left = list(dict.fromkeys(keys))
+        for _ in range(READS_OF_A_CHANGING_RECORD):
+            changed: list[str] = []
+            for first in range(0, len(left), size := _batch_size(kind)):
+                changed += self._read_some(kind, left[first : first + size], found)
+            if not (left := changed):
+                break
+        return [found[key] for key in keys]
+
+    def _read_some(self, kind: str, keys: Sequence[str], found: dict[str, Record | RecordDamaged | None]) -> list[str]:
+        """Reads records into `found`; gives the keys of those that changed between their age and their bins."""
+        reads = [self._batch.Read(self._key(kind, key), ops) for key in keys for ops in self._dialect.RECORD_READS]
+        with self._asking():
+            results = self.client.batch_write(self._batch.BatchRecords(reads)).batch_records
+        changed = []
+        for key, age, bins in zip(keys, results[::2], results[1::2], strict=True):
+            for result in (age, bins):
+                if result.result not in (OK, NOT_FOUND):
+                    raise StoreUnavailable(f"{self._where}: {kind} {key}: error {result.result} of the server")
+            if NOT_FOUND in (age.result, bins.result):
+                found[key] = None
+                continue
+            found[key] = _record(f"{kind} {key}", bins.record[2], age.record[2][AGE] / 1000)
+            if age.record[1]["gen"] != bins.record[1]["gen"]:
+                changed.append(key)
+        return changed
+
+    def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        found: list[Record | None] = []
+        for _, group in itertools.groupby(writes, lambda write: write.kind in MEDIA_KINDS):
+            alike = list(group)
+            for first in range(0, len(alike), size := _batch_size(alike[0].kind)):
+                found += self._write_some(alike[first : first + size])
+        return found
+
+    def _write_some(self, writes: Sequence[Write]) -> list[Record | None]:
+        ids = [secrets.token_hex(8) for _ in writes]
+        if len(writes) == 1:
+            return [self._write_one(writes[0], ids[0])]
+        asked = [
+            self._batch.Write(
+                self._key(w.kind, w.key), self._dialect.operations(w, one), policy=self._dialect.policy(w)
+            )
+            for w, one in zip(writes, ids, strict=True)
+        ]
+        with self._asking():
+            results = self.client.batch_write(self._batch.BatchRecords(asked)).batch_records
+        found: list[Record | None] = []
+        for write, write_id, result in zip(writes, ids, results, strict=True):
+            if result.result in (OK, *REFUSED):
+                found.append(_named(write, result.record[2]) if result.result == OK else None)
+            else:
+                error = f"{self._where}: {write.kind} {write.key}: error {result.result} of the server"
+                found.append(
+                    self._read_back(write, write_id, (StoreInDoubt if result.in_doubt else StoreUnavailable)(error))
+                )
+        return found
+
+    def _write_one(self, write: Write, write_id: str) -> Record | None:
+        key, operations, _, policy = self._told(write, write_id)
+        try:
+            with self._asking():
+                return _named(write, self.client.operate(key, operations, policy=policy)[2])
+        except (self._errors.RecordNotFound, self._errors.RecordExistsError, self._errors.FilteredOut):
+            return None
+        except StoreInDoubt as doubt:
+            return self._read_back(write, write_id, doubt)
+
+    def _told(self, write: Write, write_id: str) -> tuple[Any, list[dict[str, Any]], None, dict[str, Any]]:
+        """A write as the client takes it: key, operations, no meta, policy."""
+        key = self._key(write.kind, write.key)
+        return key, self._dialect.operations(write, write_id), None, self._dialect.policy(write)
+
+    def _read_back(self, write: Write, write_id: str, error: StoreUnavailable) -> Record:
+        """What became of a write whose answer was lost. Raises `error` unless the record says that it is its last."""
+        if not isinstance(error, StoreInDoubt):
+            raise error
+        with self._asking():
+            try:
+                bins = self.client.get(self._key(write.kind, write.key))[2]
+            except self._errors.RecordNotFound:
+                bins = {}
+        if bins.get(WRITE_ID) != write_id:
+            raise error
+        return _named(write, bins)
+
+    def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
+        with self._asking():
+            try:
+                bins = self.client.operate(self._key(kind, key), [self._dialect.page(after, limit)])[2]
+            except self._errors.RecordNotFound:
+                return []
+        flat = bins.get(MAP) or []
+        entries = list(zip(flat[::2], flat[1::2], strict=True))
+        return [entry for entry in entries if entry[0] > after][:limit]
+
+    def flush(self) -> None:
+        """Nothing to wait for: the community edition cannot be asked. See `flush-max-ms` and `replication-factor`."""
+
+    def purge(self) -> int:
+        """The server removes what has expired by itself, every `nsup-period` seconds."""
+        return 0
+
+    def close(self) -> None:
+        if self._pid == os.getpid():
+            self._opened.close()
+
+    def _key(self, kind: str, key: str) -> tuple[str, str, str]:
+        return self._media if kind in MEDIA_KINDS else self._namespace, f"{self._prefix}{kind}", key
+
+    @contextlib.contextmanager
+    def _asking(self) -> Generator[None]:
+        errors = self._errors
+        try:
+            yield
+        except (errors.RecordNotFound, errors.RecordExistsError, errors.FilteredOut):
+            raise
+        except errors.AerospikeError as error:
+            text = f"{self._where}: {type(error).__name__} {error.code}: {error.msg}"
+            raise (StoreInDoubt if error.in_doubt else StoreUnavailable)(text) from error
+
+
+def _settings(netloc: str) -> dict[str, Any]:
+    """The client's: unknown names in it are refused, a write is never repeated by itself."""
+    credentials, _, hosts = netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    pairs = [host.partition(":")[::2] for host in hosts.split(",")]
+    wait = {"total_timeout": ANSWER_MS, "socket_timeout": ATTEMPT_MS}
+    read, write = wait | {"max_retries": 2}, wait | {"max_retries": 0}
+    settings: dict[str, Any] = {
+        "hosts": [(host, int(port or PORT)) for host, port in pairs],
+        "validate_keys": True,
+        "policies": {
+            "read": read,
+            "write": write,
+            "operate": write,
+            "batch": read,
+            "batch_parent_write": write,
+        },
+    }
+    return settings | ({"user": user, "password": password} if user else {})
+
+
+def _batch_size(kind: str) -> int:
+    """Records in one call: few where each may hold most of a mebibyte."""
+    return CHUNKS_PER_CALL if kind in MEDIA_KINDS else KEYS_PER_CALL
+
+
+def _record(name: str, bins: Mapping[str, Any], age: float) -> Record | RecordDamaged:
+    payload = bins.get(PAYLOAD)
+    values = {one: value for one, value in bins.items() if one not in OURS}
+    odd = [one for one, value in values.items() if not isinstance(value, bool | int | float | str | list)]
+    if odd or not isinstance(payload, bytes | None):
+        return RecordDamaged(f"{name}: {', '.join(odd) or PAYLOAD} is of a type that no write puts there")
+    return Record(values, payload, age)
+
+
+def _named(write: Write, bins: Mapping[str, Any]) -> Record:
+    names = [operation.bin for operation in write.operations if isinstance(operation, Set | Add)]
+    return Record({name: bins[name] for name in names if bins.get(name) is not None})
