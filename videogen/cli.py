@@ -10,6 +10,7 @@ from videogen.commands.generate import generate
 from videogen.commands.models import models
 from videogen.commands.show import show
 from videogen.commands.status import status
+from videogen.commands.store import store
 from videogen.commands.submit import submit
 from videogen.errors import InvalidRequest, InvalidSetting, VideogenError
 
@@ -47,4 +48,5 @@ app.command()(status)
 app.command()(show)
 app.command()(generate)
 app.add_typer(models, name="models")
+app.add_typer(store, name="store")
 app.command()(doctor)

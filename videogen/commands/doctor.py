@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
+from videogen.commands.findings import Report
 from videogen.settings import read_settings
-
-MARKS = {"ok": "[green]ok[/green]  ", "note": "[cyan]note[/cyan]", "fix": "[red]fix[/red] "}
 
 
 def doctor(
@@ -16,22 +15,10 @@ def doctor(
 
     Ends with code 1 when something needs fixing. Notes are things that work, but that you may want to know.
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     from videogen.commands import examinations
 
-    console = Console(highlight=False, soft_wrap=True)
-    settings = read_settings()
-    broken = 0
+    settings, report = read_settings(), Report()
     for name, examine in examinations.EXAMINATIONS.items():
-        if quick and name in examinations.SLOW:
-            continue
-        for finding in examine(settings):
-            broken += finding.state == "fix"
-            console.print(f"{MARKS[finding.state]} {name:<10} {escape(finding.what)}")
-            if finding.remedy:
-                console.print(f"     {'':<10} → {escape(finding.remedy)}")
-    console.print("all is well" if not broken else f"{broken} to fix")
-    if broken:
-        raise typer.Exit(1)
+        if not (quick and name in examinations.SLOW):
+            report.tell(name, examine(settings))
+    report.end()

@@ -9,12 +9,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from videogen.errors import RegistryError, StoreError
+from videogen.findings import Finding
 from videogen.opening import NotInstalled, open_artifacts, open_registry, open_store
 from videogen.settings import Settings
 
@@ -28,15 +27,6 @@ PACKAGES = {
     "export": ("diffusers", "transformers", "onnx", "onnxscript"),
     "control": ("dagster", "dagster-webserver", "mlflow"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor's report; a `fix` has a remedy, a command or a setting."""
-
-    state: Literal["ok", "note", "fix"]
-    what: str
-    remedy: str = ""
 
 
 def python(_: Settings) -> list[Finding]:
@@ -86,7 +76,7 @@ def store(settings: Settings) -> list[Finding]:
     except (StoreError, OSError) as error:
         return [Finding("fix", f"{settings.store_url}: {error}", "set VIDEOGEN_STORE_URL, or make its folder writable")]
     more = " or more" if waiting == COUNTED else ""
-    return [Finding("ok", f"{settings.store_url}, {waiting}{more} requests wait for a batch")]
+    return [Finding("ok", f"{settings.store_url}, {waiting}{more} requests wait for a batch"), *now.records.examine()]
 
 
 def artifacts(settings: Settings) -> list[Finding]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from videogen.errors import RecordDamaged
+from videogen.findings import Finding
 
 Value = None | bool | int | float | str | list[str]
 MAX_PAYLOAD = 1024 * 1024 - 4096
@@ -226,6 +227,10 @@ class RecordStore(ABC):
     @abstractmethod
     def purge(self) -> int:
         """Frees the room of expired records, where the backend doesn't by itself; gives their number."""
+
+    def examine(self) -> list[Finding]:
+        """What of the server's settings the store does not get on with, each with its fix; changes nothing."""
+        return []
 
     @abstractmethod
     def close(self) -> None:

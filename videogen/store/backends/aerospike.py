@@ -9,11 +9,13 @@ import contextlib
 import itertools
 import os
 import secrets
+import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.findings import Finding
 from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
 from videogen.store.primitives import Add, Record, RecordStore, Set, Write
 
@@ -179,6 +181,18 @@ class AerospikeRecordStore(RecordStore):
     def purge(self) -> int:
         """The server removes what has expired by itself, every `nsup-period` seconds."""
         return 0
+
+    def examine(self) -> list[Finding]:
+        from videogen.store.backends import aerospike_doctor
+
+        def info(command: str) -> dict[str, str]:
+            with self._asking():
+                return {node: answer.strip() for node, (_, answer) in self.client.info_all(command).items()}
+
+        names = tuple(dict.fromkeys((self._namespace, self._media)))
+        there = {name for answer in info("namespaces").values() for name in answer.split(";")}
+        skew = time.time() - self.now() if self._namespace in there else 0.0
+        return aerospike_doctor.examine(aerospike_doctor.look(info, names, skew, self._where))
 
     def close(self) -> None:
         if self._pid == os.getpid():

@@ -9,12 +9,14 @@ import contextlib
 import json
 import math
 import secrets
+import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.findings import Finding
 from videogen.store.primitives import (
     Add,
     Condition,
@@ -83,11 +85,11 @@ class RedisRecordStore(RecordStore):
                 pipe.time()
                 for key in keys[first : first + KEYS_PER_CALL]:
                     pipe.hgetall(self._name(kind, key))
-                time, *hashes = pipe.execute(raise_on_error=False)
-                if isinstance(time, Exception):
-                    raise time
+                now, *hashes = pipe.execute(raise_on_error=False)
+                if isinstance(now, Exception):
+                    raise now
             part = zip(keys[first : first + KEYS_PER_CALL], hashes, strict=True)
-            found += [_record(f"{kind} {key}", fields, _seconds(time)) for key, fields in part]
+            found += [_record(f"{kind} {key}", fields, _seconds(now)) for key, fields in part]
         return found
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
@@ -135,6 +137,19 @@ class RedisRecordStore(RecordStore):
     def purge(self) -> int:
         """Redis removes what has expired by itself."""
         return 0
+
+    def examine(self) -> list[Finding]:
+        from videogen.store.backends import redis_doctor
+
+        with self._asking():
+            info: Any = self._redis.info()
+            skew = time.time() - self.now()
+        try:
+            with self._asking():
+                settings: Any = self._redis.config_get("*")
+        except StoreUnavailable:  # a hosted Redis may refuse it
+            settings = {}
+        return redis_doctor.examine(info, {_str(k): _str(v) for k, v in settings.items()}, skew, self._where)
 
     def close(self) -> None:
         self._redis.close()
@@ -195,8 +210,12 @@ def _text(value: Value) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _seconds(time: tuple[int, int]) -> float:
-    return time[0] + time[1] / 1e6
+def _str(text: bytes | str) -> str:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _seconds(now: tuple[int, int]) -> float:
+    return now[0] + now[1] / 1e6
 
 
 def _record(name: str, fields: Mapping[bytes, bytes] | Exception, now: float) -> Record | RecordDamaged | None:
