@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
+from videogen.store.backends.doubt import look_again
 from videogen.store.primitives import Add, Record, RecordStore, Set, Write
 
 PORT = 3000
@@ -91,8 +92,7 @@ class AerospikeRecordStore(RecordStore):
     def _read_some(self, kind: str, keys: Sequence[str], found: dict[str, Record | RecordDamaged | None]) -> list[str]:
         """Reads records into `found`; gives the keys of those that changed between their age and their bins."""
         reads = [self._batch.Read(self._key(kind, key), ops) for key in keys for ops in self._dialect.RECORD_READS]
-        with self._asking():
-            results = self.client.batch_write(self._batch.BatchRecords(reads)).batch_records
+        results = self._together(reads)
         changed = []
         for key, age, bins in zip(keys, results[::2], results[1::2], strict=True):
             for result in (age, bins):
@@ -124,8 +124,7 @@ class AerospikeRecordStore(RecordStore):
             )
             for w, one in zip(writes, ids, strict=True)
         ]
-        with self._asking():
-            results = self.client.batch_write(self._batch.BatchRecords(asked)).batch_records
+        results = self._together(asked)
         found: list[Record | None] = []
         for write, write_id, result in zip(writes, ids, results, strict=True):
             if result.result in (OK, *REFUSED):
@@ -156,14 +155,28 @@ class AerospikeRecordStore(RecordStore):
         """What became of a write whose answer was lost. Raises `error` unless the record says that it is its last."""
         if not isinstance(error, StoreInDoubt):
             raise error
-        with self._asking():
-            try:
-                bins = self.client.get(self._key(write.kind, write.key))[2]
-            except self._errors.RecordNotFound:
-                bins = {}
+        bins = look_again(lambda: self._bins(write), error)
         if bins.get(WRITE_ID) != write_id:
             raise error
         return _named(write, bins)
+
+    def _bins(self, write: Write) -> Mapping[str, Any]:
+        with self._asking():
+            try:
+                return self.client.get(self._key(write.kind, write.key))[2]
+            except self._errors.RecordNotFound:
+                return {}
+
+    def _together(self, asked: Sequence[Any]) -> Sequence[Any]:
+        """The results of a batch. Raises StoreInDoubt where the client says OK and no server has answered.
+
+        So it does while it knows no node for a key: the result is 0, and the generation, which starts at 1, is 0 too.
+        """
+        with self._asking():
+            results = self.client.batch_write(self._batch.BatchRecords(list(asked))).batch_records
+        if any(result.result == OK and not result.record[1]["gen"] for result in results):
+            raise StoreInDoubt(f"{self._where}: no node answers for some of {len(results)} records")
+        return results
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         with self._asking():
@@ -191,7 +204,9 @@ class AerospikeRecordStore(RecordStore):
 
         names = tuple(dict.fromkeys((self._namespace, self._media)))
         there = {name for answer in info("namespaces").values() for name in answer.split(";")}
-        skew = time.time() - self.now() if self._namespace in there else 0.0
+        skew = 0.0
+        with contextlib.suppress(StoreUnavailable):  # a full server may not even let its clock be asked
+            skew = time.time() - self.now() if self._namespace in there else 0.0
         return aerospike_doctor.examine(aerospike_doctor.look(info, names, skew, self._where))
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ of accepted writes, and without an append-only file it costs everything since th
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import secrets
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
+from videogen.store.backends.doubt import look_again
 from videogen.store.primitives import (
     Add,
     Condition,
@@ -38,7 +40,7 @@ from videogen.store.primitives import (
 
 NAMESPACE = "videogen"
 SCRIPT = Path(__file__).with_name("redis_write.lua")
-CONNECT_S, ANSWER_S = 2.0, 5.0
+CONNECT_S, ANSWER_S = 2.0, 3.0
 SEPARATOR = "\0"
 WRITTEN, PAYLOAD, WRITE_ID, BIN = b"w", b"p", b"i", b"b:"
 AHEAD_S = 1.0
@@ -71,7 +73,8 @@ class RedisRecordStore(RecordStore):
                 retry=Retry(NoBackoff(), 0),  # it would repeat a write that may have happened
             )
             self._redis.ping()
-            self._script = self._redis.register_script(SCRIPT.read_text())
+        self._script = SCRIPT.read_text()
+        self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     def now(self) -> float:
         with self._asking():
@@ -100,27 +103,46 @@ class RedisRecordStore(RecordStore):
 
     def _write_some(self, writes: Sequence[Write]) -> list[Record | None]:
         ids = [secrets.token_hex(8) for _ in writes]
+        calls = [self._call(write, write_id) for write, write_id in zip(writes, ids, strict=True)]
         try:
             with self._asking():
-                pipe = self._redis.pipeline(transaction=False)
-                for write, write_id in zip(writes, ids, strict=True):
-                    name = self._name(write.kind, write.key)
-                    self._script([name, f"{name}:map"], _arguments(write, write_id), client=pipe)
-                answers = pipe.execute()
+                answers = self._run(calls)
+                missing = self._errors.exceptions.NoScriptError
+                unknown = [at for at, answer in enumerate(answers) if isinstance(answer, missing)]
+                if unknown:  # those did nothing yet: the server is new, or was started again
+                    self._redis.script_load(self._script)
+                    for at, answer in zip(unknown, self._run([calls[at] for at in unknown]), strict=True):
+                        answers[at] = answer
+                for answer in answers:
+                    if isinstance(answer, Exception):
+                        raise answer
         except StoreInDoubt as doubt:
             return self._read_back(writes, ids, doubt)
         return [None if answer is None else _record_of(answer) for answer in answers]
 
+    def _call(self, write: Write, write_id: str) -> list[Any]:
+        name = self._name(write.kind, write.key)
+        return [self._sha, 2, name, f"{name}:map", *_arguments(write, write_id)]
+
+    def _run(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for call in calls:
+            pipe.evalsha(*call)
+        return pipe.execute(raise_on_error=False)
+
     def _read_back(self, writes: Sequence[Write], ids: Sequence[str], doubt: StoreInDoubt) -> list[Record | None]:
         """What became of writes whose answer was lost. Raises `doubt` unless every one of them is found written."""
+        hashes = look_again(lambda: self._hashes(writes), doubt)
+        if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in zip(hashes, ids, strict=True)):
+            raise doubt
+        return [_named(write, fields) for write, fields in zip(writes, hashes, strict=True)]
+
+    def _hashes(self, writes: Sequence[Write]) -> list[Mapping[bytes, bytes]]:
         with self._asking():
             pipe = self._redis.pipeline(transaction=False)
             for write in writes:
                 pipe.hgetall(self._name(write.kind, write.key))
-            hashes = pipe.execute()
-        if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in zip(hashes, ids, strict=True)):
-            raise doubt
-        return [_named(write, fields) for write, fields in zip(writes, hashes, strict=True)]
+            return pipe.execute()
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         low = f"[{after}\1" if after else "-"

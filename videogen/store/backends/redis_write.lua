@@ -66,6 +66,8 @@ for at = 5, #ARGV, 3 do -- whatever can go wrong does so before anything is chan
 end
 
 if damaged then redis.call('DEL', record) end
+-- The first change is one that a server without room refuses; after any other it would let the rest pass.
+redis.call('HSET', record, 'w', string.format('%.6f', now), 'i', write_id)
 if damaged or not exists then redis.call('DEL', map) end
 
 local apply = {}
@@ -92,7 +94,6 @@ function apply.map_put(key, value)
   redis.call('ZADD', map, 0, key .. '\0' .. value)
 end
 
-redis.call('HSET', record, 'w', string.format('%.6f', now), 'i', write_id)
 for at = 5, #ARGV, 3 do
   apply[ARGV[at]](ARGV[at + 1], ARGV[at + 2])
 end
