@@ -1,9 +1,12 @@
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.servers import aerospike_url, redis_server
 from videogen.locks import file_lock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported; tests run side by side
@@ -41,3 +44,20 @@ def mlflow_uri(tmp_path, mlflow_template) -> str:
     database.parent.mkdir()
     shutil.copyfile(mlflow_template, database)
     return f"sqlite:///{database}"
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as (url, _):
+        yield url
+
+
+@pytest.fixture(params=["memory", "embedded", "redis", "aerospike"])
+def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store on each backend in turn."""
+    fresh = uuid.uuid4().hex[:12]
+    if request.param == "redis":
+        return f"{request.getfixturevalue('redis_url')}?namespace={fresh}"
+    if request.param == "aerospike":
+        return f"{aerospike_url()}?prefix={fresh}"
+    return {"memory": "memory:", "embedded": f"embedded:{tmp_path / 'store'}"}[request.param]

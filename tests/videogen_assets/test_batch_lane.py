@@ -106,3 +106,15 @@ def test_running_a_finished_batch_again_makes_nothing_new(installation, tiny_fol
     ]
     assert videos["batch/published"].value == 0
     assert [installation.store.request(one).video for one in ids] == before
+
+
+@pytest.mark.parametrize("backend_url", ["redis", "aerospike"], indirect=True)
+def test_the_lane_runs_unchanged_on_a_server(installation, tiny_folder, backend_url, monkeypatch) -> None:
+    monkeypatch.setenv("VIDEOGEN_STORE_URL", backend_url)
+    ids = submit(installation, tiny_folder, serve(installation, tiny_folder))
+    batch = installation.store.seal_batch(ids, 600)
+    assert run(installation, batch.id).success
+    requests = [installation.store.request(one) for one in ids]
+    assert {request.state for request in requests} == {"done"}
+    assert {len(decode_mp4(installation.store.read_video(request.video))) for request in requests} == {16}
+    assert not (installation.home / "store").exists()
