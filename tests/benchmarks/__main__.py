@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "throughput": (),
     "drain_overhead": (),
     "demo_times": (),
+    "store": (),
     "gates_power": ("--champion", f"{SHIPPED}/1", "--candidate", f"{SHIPPED}/2", "--target", "openvino"),
 }
 

@@ -27,8 +27,8 @@ class WatchedRecordStore(RecordStore):
     def now(self) -> float:
         return self.inner.now()
 
-    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
-        return self.inner.read_many(kind, keys)
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
+        return self.inner.read_many(kind, keys, aged)
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         return self.inner.map_range(kind, key, after, limit)

@@ -57,7 +57,7 @@ def test_after_a_restart_of_the_machine_the_clock_goes_on(tmp_path, monkeypatch)
     monkeypatch.setattr(clock.time, "time", lambda: 5.0)  # and the wall clock was set back by years
     again = EmbeddedRecordStore(tmp_path)
     assert again.now() == pytest.approx(before, abs=1.0) and again.now() >= before - 0.01
-    assert again.read("kind", "a").age >= 0
+    assert again.read("kind", "a", aged=True).age >= 0
     again.close()
 
 

@@ -63,7 +63,7 @@ class Generations:
 
     def read_many(self, keys: Sequence[str]) -> list[GenerationState]:
         """A damaged record is put back to the start: its lease is lost, its requests are tried again."""
-        found = self.records.read_many("generation", keys)
+        found = self.records.read_many("generation", keys, aged=True)
         states = [_state(key, record) for key, record in zip(keys, found, strict=True)]
         broken = [key for key, state in zip(keys, states, strict=True) if state is None]
         if broken:

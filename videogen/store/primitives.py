@@ -155,11 +155,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a record held when it was read. `age`: seconds since its last write, by the store's clock."""
+    """What a record held when it was read. `age`: seconds since its last write by the store's clock, if asked for."""
 
     bins: dict[str, Value] = field(default_factory=dict)
     payload: bytes | None = None
-    age: float = 0.0
+    age: float = math.nan
 
     def text(self, name: str) -> str:
         """A bin that must hold a text. Raises RecordDamaged."""
@@ -205,8 +205,11 @@ class RecordStore(ABC):
         """The store's own clock in seconds; it never runs backwards, not even over a restart of the machine."""
 
     @abstractmethod
-    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
-        """Each record without its map; None where there is none, and what is wrong with it where it cannot be read."""
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
+        """Each record without its map; None where there is none, and what is wrong with it where it cannot be read.
+
+        Only if `aged` do records have an age: it costs a server more.
+        """
 
     @abstractmethod
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
@@ -236,9 +239,9 @@ class RecordStore(ABC):
     def close(self) -> None:
         """Gives back what this process holds. Closing twice is no error."""
 
-    def read(self, kind: str, key: str) -> Record | None:
+    def read(self, kind: str, key: str, aged: bool = False) -> Record | None:
         """One record without its map, or None. Raises RecordDamaged when it is there but cannot be read."""
-        found = self.read_many(kind, [key])[0]
+        found = self.read_many(kind, [key], aged)[0]
         if isinstance(found, RecordDamaged):
             raise found
         return found

@@ -73,7 +73,7 @@ class RateLimits:
         return until_swapped(lambda: self._take(key, limit, tokens), f"rate limit {key[:12]}")
 
     def _take(self, key: str, limit: RateLimit, tokens: float) -> Decision | None:
-        found = self.records.read_many(self.kind, [key])[0]
+        found = self.records.read_many(self.kind, [key], aged=True)[0]
         spent = _spent(found, limit)
         left = limit.burst - spent - tokens
         if left >= 0:

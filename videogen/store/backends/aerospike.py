@@ -7,8 +7,8 @@ it has written to disk, and deleted records may come back after its restart: tha
 
 import contextlib
 import itertools
+import math
 import os
-import secrets
 import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
-from videogen.store.backends.doubt import look_again
+from videogen.store.backends.doubt import look_again, write_ids
 from videogen.store.primitives import Add, Record, RecordStore, Set, Write
 
 PORT = 3000
@@ -40,13 +40,13 @@ class AerospikeRecordStore(RecordStore):
         try:
             import aerospike
             from aerospike import exception
-            from aerospike_helpers.batch import records as batch
 
             from videogen.store.backends import aerospike_dialect
         except ImportError as error:
             raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[aerospike]'") from error
         self._aerospike, self._errors, self._dialect = aerospike, exception, aerospike_dialect
-        self._batch: Any = batch
+        self._refusals = (exception.RecordNotFound, exception.RecordExistsError, exception.FilteredOut)
+        self._ids = write_ids()
         parts, options = urlsplit(url), parse_qs(urlsplit(url).query)
         self._namespace = parts.path.strip("/")
         if not self._namespace or not parts.netloc:
@@ -78,7 +78,9 @@ class AerospikeRecordStore(RecordStore):
         self._latest = max(self._latest, bins["at"] / 1e9 + bins["since"] / 1e3)
         return self._latest
 
-    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
+        if not aged:
+            return self._bare(kind, keys)
         found: dict[str, Record | RecordDamaged | None] = {}
         left = list(dict.fromkeys(keys))
         for _ in range(READS_OF_A_CHANGING_RECORD):
@@ -89,10 +91,24 @@ class AerospikeRecordStore(RecordStore):
                 break
         return [found[key] for key in keys]
 
+    def _bare(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+        if len(keys) == 1:
+            bins = self._bins(kind, keys[0])
+            return [None if bins is None else _record(f"{kind} {keys[0]}", bins, math.nan)]
+        found: list[Record | RecordDamaged | None] = []
+        for first in range(0, len(keys), size := _batch_size(kind)):
+            part = keys[first : first + size]
+            results = self._together(self._dialect.reads(self._key(kind, key) for key in part))
+            for key, result in zip(part, results, strict=True):
+                if result.result not in (OK, NOT_FOUND):
+                    raise StoreUnavailable(f"{self._where}: {kind} {key}: error {result.result} of the server")
+                there = result.result == OK
+                found.append(_record(f"{kind} {key}", result.record[2], math.nan) if there else None)
+        return found
+
     def _read_some(self, kind: str, keys: Sequence[str], found: dict[str, Record | RecordDamaged | None]) -> list[str]:
         """Reads records into `found`; gives the keys of those that changed between their age and their bins."""
-        reads = [self._batch.Read(self._key(kind, key), ops) for key in keys for ops in self._dialect.RECORD_READS]
-        results = self._together(reads)
+        results = self._together(self._dialect.aged_reads(self._key(kind, key) for key in keys))
         changed = []
         for key, age, bins in zip(keys, results[::2], results[1::2], strict=True):
             for result in (age, bins):
@@ -106,7 +122,12 @@ class AerospikeRecordStore(RecordStore):
                 changed.append(key)
         return changed
 
+    def write(self, write: Write) -> Record | None:
+        return self._write_one(write, next(self._ids))
+
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        if len(writes) == 1:
+            return [self.write(writes[0])]
         found: list[Record | None] = []
         for _, group in itertools.groupby(writes, lambda write: write.kind in MEDIA_KINDS):
             alike = list(group)
@@ -115,16 +136,9 @@ class AerospikeRecordStore(RecordStore):
         return found
 
     def _write_some(self, writes: Sequence[Write]) -> list[Record | None]:
-        ids = [secrets.token_hex(8) for _ in writes]
-        if len(writes) == 1:
-            return [self._write_one(writes[0], ids[0])]
-        asked = [
-            self._batch.Write(
-                self._key(w.kind, w.key), self._dialect.operations(w, one), policy=self._dialect.policy(w)
-            )
-            for w, one in zip(writes, ids, strict=True)
-        ]
-        results = self._together(asked)
+        ids = [next(self._ids) for _ in writes]
+        told = [self._told(write, write_id) for write, write_id in zip(writes, ids, strict=True)]
+        results = self._together(self._dialect.writes(told))
         found: list[Record | None] = []
         for write, write_id, result in zip(writes, ids, results, strict=True):
             if result.result in (OK, *REFUSED):
@@ -137,43 +151,45 @@ class AerospikeRecordStore(RecordStore):
         return found
 
     def _write_one(self, write: Write, write_id: str) -> Record | None:
-        key, operations, _, policy = self._told(write, write_id)
+        key, operations, policy = self._told(write, write_id)
         try:
-            with self._asking():
-                return _named(write, self.client.operate(key, operations, policy=policy)[2])
-        except (self._errors.RecordNotFound, self._errors.RecordExistsError, self._errors.FilteredOut):
+            return _named(write, self.client.operate(key, operations, policy=policy)[2])
+        except self._refusals:
             return None
-        except StoreInDoubt as doubt:
-            return self._read_back(write, write_id, doubt)
+        except self._errors.AerospikeError as error:
+            return self._read_back(write, write_id, self._fault(error))
 
-    def _told(self, write: Write, write_id: str) -> tuple[Any, list[dict[str, Any]], None, dict[str, Any]]:
-        """A write as the client takes it: key, operations, no meta, policy."""
+    def _told(self, write: Write, write_id: str) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
+        """A write as the client takes it: key, operations, policy."""
         key = self._key(write.kind, write.key)
-        return key, self._dialect.operations(write, write_id), None, self._dialect.policy(write)
+        return key, self._dialect.operations(write, write_id), self._dialect.policy(write)
 
     def _read_back(self, write: Write, write_id: str, error: StoreUnavailable) -> Record:
         """What became of a write whose answer was lost. Raises `error` unless the record says that it is its last."""
         if not isinstance(error, StoreInDoubt):
             raise error
-        bins = look_again(lambda: self._bins(write), error)
-        if bins.get(WRITE_ID) != write_id:
-            raise error
-        return _named(write, bins)
 
-    def _bins(self, write: Write) -> Mapping[str, Any]:
-        with self._asking():
-            try:
-                return self.client.get(self._key(write.kind, write.key))[2]
-            except self._errors.RecordNotFound:
-                return {}
+        def look() -> Record | None:
+            bins = self._bins(write.kind, write.key)
+            return _named(write, bins) if bins and bins.get(WRITE_ID) == write_id else None
 
-    def _together(self, asked: Sequence[Any]) -> Sequence[Any]:
+        return look_again(look, error)
+
+    def _bins(self, kind: str, key: str) -> Mapping[str, Any] | None:
+        try:
+            return self.client.get(self._key(kind, key))[2]
+        except self._errors.RecordNotFound:
+            return None
+        except self._errors.AerospikeError as error:
+            raise self._fault(error) from error
+
+    def _together(self, asked: Any) -> Sequence[Any]:
         """The results of a batch. Raises StoreInDoubt where the client says OK and no server has answered.
 
         So it does while it knows no node for a key: the result is 0, and the generation, which starts at 1, is 0 too.
         """
         with self._asking():
-            results = self.client.batch_write(self._batch.BatchRecords(list(asked))).batch_records
+            results = self.client.batch_write(asked).batch_records
         if any(result.result == OK and not result.record[1]["gen"] for result in results):
             raise StoreInDoubt(f"{self._where}: no node answers for some of {len(results)} records")
         return results
@@ -218,14 +234,16 @@ class AerospikeRecordStore(RecordStore):
 
     @contextlib.contextmanager
     def _asking(self) -> Generator[None]:
-        errors = self._errors
         try:
             yield
-        except (errors.RecordNotFound, errors.RecordExistsError, errors.FilteredOut):
+        except self._refusals:
             raise
-        except errors.AerospikeError as error:
-            text = f"{self._where}: {type(error).__name__} {error.code}: {error.msg}"
-            raise (StoreInDoubt if error.in_doubt else StoreUnavailable)(text) from error
+        except self._errors.AerospikeError as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Any) -> StoreUnavailable:
+        kind = StoreInDoubt if error.in_doubt else StoreUnavailable
+        return kind(f"{self._where}: {type(error).__name__} {error.code}: {error.msg}")
 
 
 def _settings(netloc: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The store's operations and conditions in Aerospike's own: multi-operations and filter expressions."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import aerospike  # noqa: TID253 - imported by its backend alone, when a URL names it
 from aerospike_helpers import expressions
+from aerospike_helpers.batch import records as _records
 from aerospike_helpers.operations import expression_operations, map_operations
 from aerospike_helpers.operations import operations as plain
 
@@ -27,6 +29,7 @@ from videogen.store.primitives import (
 
 exp: Any = expressions
 """The client's own annotations refuse what its documentation shows: plain values and compiled expressions."""
+batch: Any = _records
 _expression_read: Any = expression_operations.expression_read
 _expression_write: Any = expression_operations.expression_write
 _ORDERED = {"map_order": aerospike.MAP_KEY_ORDERED}
@@ -36,13 +39,28 @@ _EXISTS = {
     "never": aerospike.POLICY_EXISTS_UPDATE,
 }
 _SINCE = exp.SinceUpdateTime()
-RECORD_READS = ([_expression_read(AGE, _SINCE.compile())], [plain.read("")])
-"""Two reads of one record: its age in milliseconds, and all its bins. The server does not do both in one."""
+_BINS = [plain.read("")]
+_AGE_THEN_BINS = ([_expression_read(AGE, _SINCE.compile())], _BINS)
 CLOCK_READS = [
     _expression_read("at", exp.LastUpdateTime().compile()),
     _expression_read("since", _SINCE.compile()),
 ]
 """The server's clock, of any record: nanoseconds of its last update, and milliseconds since."""
+
+
+def reads(keys: Iterable[Any]) -> Any:
+    """A batch that reads all bins of each record."""
+    return batch.BatchRecords([batch.Read(key, _BINS) for key in keys])
+
+
+def aged_reads(keys: Iterable[Any]) -> Any:
+    """A batch of two reads of each record, age in milliseconds and all bins: the server does not do both in one."""
+    return batch.BatchRecords([batch.Read(key, ops) for key in keys for ops in _AGE_THEN_BINS])
+
+
+def writes(told: Iterable[tuple[Any, list[dict[str, Any]], dict[str, Any]]]) -> Any:
+    """A batch of writes, each its key, operations and policy."""
+    return batch.BatchRecords([batch.Write(key, operations, policy=policy) for key, operations, policy in told])
 
 
 def operations(write: Write, write_id: str) -> list[dict[str, Any]]:

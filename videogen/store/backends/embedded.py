@@ -59,7 +59,7 @@ class EmbeddedRecordStore(RecordStore):
     def now(self) -> float:
         return boot_seconds() + self._offset
 
-    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
         found: dict[str, Record | RecordDamaged] = {}
         with self._connection() as connection:
             for first in range(0, len(keys), KEYS_PER_QUERY):

@@ -29,7 +29,7 @@ class MemoryRecordStore(RecordStore):
     def now(self) -> float:
         return self._clock()
 
-    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
         with self._lock:
             return [self._aged(self._stored(kind, key)) for key in keys]
 

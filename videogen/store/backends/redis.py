@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import math
-import secrets
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
-from videogen.store.backends.doubt import look_again
+from videogen.store.backends.doubt import look_again, write_ids
 from videogen.store.primitives import (
     Add,
     Condition,
@@ -73,14 +72,16 @@ class RedisRecordStore(RecordStore):
                 retry=Retry(NoBackoff(), 0),  # it would repeat a write that may have happened
             )
             self._redis.ping()
-        self._script = SCRIPT.read_text()
+        self._script, self._ids = SCRIPT.read_text(), write_ids()
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     def now(self) -> float:
         with self._asking():
             return _seconds(self._redis.time())
 
-    def read_many(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
+        if len(keys) == 1 and not aged:
+            return [_record(f"{kind} {keys[0]}", self._hash(kind, keys[0]))]
         found: list[Record | RecordDamaged | None] = []
         for first in range(0, len(keys), KEYS_PER_CALL):
             with self._asking():
@@ -102,7 +103,7 @@ class RedisRecordStore(RecordStore):
         return found
 
     def _write_some(self, writes: Sequence[Write]) -> list[Record | None]:
-        ids = [secrets.token_hex(8) for _ in writes]
+        ids = [next(self._ids) for _ in writes]
         calls = [self._call(write, write_id) for write, write_id in zip(writes, ids, strict=True)]
         try:
             with self._asking():
@@ -120,11 +121,23 @@ class RedisRecordStore(RecordStore):
             return self._read_back(writes, ids, doubt)
         return [None if answer is None else _record_of(answer) for answer in answers]
 
+    def _hash(self, kind: str, key: str) -> Any:
+        with self._asking():
+            try:
+                return self._redis.hgetall(self._name(kind, key))
+            except self._errors.ResponseError as error:  # a key of another type
+                return error
+
     def _call(self, write: Write, write_id: str) -> list[Any]:
         name = self._name(write.kind, write.key)
         return [self._sha, 2, name, f"{name}:map", *_arguments(write, write_id)]
 
     def _run(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        if len(calls) == 1:
+            try:
+                return [self._redis.evalsha(*calls[0])]
+            except self._errors.ResponseError as error:
+                return [error]
         pipe = self._redis.pipeline(transaction=False)
         for call in calls:
             pipe.evalsha(*call)
@@ -132,10 +145,15 @@ class RedisRecordStore(RecordStore):
 
     def _read_back(self, writes: Sequence[Write], ids: Sequence[str], doubt: StoreInDoubt) -> list[Record | None]:
         """What became of writes whose answer was lost. Raises `doubt` unless every one of them is found written."""
-        hashes = look_again(lambda: self._hashes(writes), doubt)
-        if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in zip(hashes, ids, strict=True)):
-            raise doubt
-        return [_named(write, fields) for write, fields in zip(writes, hashes, strict=True)]
+
+        def look() -> list[Record | None] | None:
+            hashes = self._hashes(writes)
+            found = zip(hashes, ids, strict=True)
+            if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in found):
+                return None
+            return [_named(write, fields) for write, fields in zip(writes, hashes, strict=True)]
+
+        return look_again(look, doubt)
 
     def _hashes(self, writes: Sequence[Write]) -> list[Mapping[bytes, bytes]]:
         with self._asking():
@@ -240,7 +258,9 @@ def _seconds(now: tuple[int, int]) -> float:
     return now[0] + now[1] / 1e6
 
 
-def _record(name: str, fields: Mapping[bytes, bytes] | Exception, now: float) -> Record | RecordDamaged | None:
+def _record(
+    name: str, fields: Mapping[bytes, bytes] | Exception, now: float = math.nan
+) -> Record | RecordDamaged | None:
     """What a hash holds, None if there is none."""
     if isinstance(fields, Exception):
         return RecordDamaged(f"{name}: {fields}")

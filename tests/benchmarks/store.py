@@ -1,0 +1,230 @@
+"""The store's primitives and features on each backend, against that backend's own client doing the same.
+
+    python -m tests.benchmarks.store
+
+Raw and ours take turns in one process; a ratio is raw time over ours, so 1.00 is as fast as the client alone. Aerospike
+is measured where AEROSPIKE_HOSTS names a server; Redis is started here if redis-server is installed.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.shared import table, write
+from tests.fixtures.servers import redis_server
+from tests.store.builders import accepted
+from videogen.store.backends.catalog import open_records
+from videogen.store.primitives import Add, Is, MapPut, RecordStore, Set, SetPayload, Write
+from videogen.store.records import StoreLimits
+from videogen.store.store import Store
+from videogen.store.videos import Videos
+
+Work = Callable[[], object]
+SMALL, MEDIUM, LARGE = 300, 200_000, 1_000_000
+
+
+@dataclass
+class Raw:
+    """The client alone, doing what the primitive does."""
+
+    get: Work
+    put: Work
+    count: Work
+    compare: Work
+    map_put: Work
+    get_blob: Callable[[int], object]
+    put_blob: Callable[[int, bytes], object]
+
+
+def raw_redis(url: str) -> Raw:
+    import redis
+
+    client: Any = redis.Redis.from_url(url.partition("?")[0])
+    client.hset("raw:r", mapping={"state": '"free"', "n": "1"})
+    swap = client.register_script(
+        "if redis.call('HGET', KEYS[1], 'state') == ARGV[1] then redis.call('HSET', KEYS[1], 'n', '2') return 1 end"
+    )
+    return Raw(
+        get=lambda: client.hgetall("raw:r"),
+        put=lambda: client.hset("raw:p", mapping={"state": '"free"', "n": "1"}),
+        count=lambda: client.hincrby("raw:c", "n", 1),
+        compare=lambda: swap(["raw:r"], ['"free"']),
+        map_put=lambda: client.zadd("raw:m", {f"{time.monotonic_ns() % 100:03d}": 0}),
+        get_blob=lambda size: client.get(f"raw:b{size}"),
+        put_blob=lambda size, blob: client.set(f"raw:b{size}", blob),
+    )
+
+
+def raw_aerospike(url: str) -> Raw:
+    import aerospike
+    from aerospike_helpers import expressions as exp
+    from aerospike_helpers.operations import map_operations, operations
+
+    client = open_records(url).client  # ty: ignore[unresolved-attribute]
+    namespace = url.partition("?")[0].rpartition("/")[2]
+
+    def key(name: str) -> tuple[str, str, str]:
+        return namespace, "raw", name
+
+    def get_blob(size: int) -> object:
+        count = -(-size // 524_288)
+        if count == 1:
+            return client.get(key(f"b{size}/0"))
+        return client.batch_read([key(f"b{size}/{index}") for index in range(count)])
+
+    def put_blob(size: int, blob: bytes) -> None:
+        for index in range(-(-size // 524_288)):
+            client.put(key(f"b{size}/{index}"), {"p": blob[index * 524_288 : (index + 1) * 524_288]})
+
+    client.put(key("r"), {"state": "free", "n": 1})
+    when = exp.Eq(exp.StrBin("state"), "free").compile()
+    ordered = {"map_order": aerospike.MAP_KEY_ORDERED}
+    return Raw(
+        get=lambda: client.get(key("r")),
+        put=lambda: client.put(key("p"), {"state": "free", "n": 1}),
+        count=lambda: client.operate(key("c"), [operations.increment("n", 1), operations.read("n")]),
+        compare=lambda: client.put(key("r"), {"n": 2}, policy={"expressions": when}),
+        map_put=lambda: client.operate(
+            key("m"), [map_operations.map_put("m", f"{time.monotonic_ns() % 100:03d}", "", ordered)]
+        ),
+        get_blob=get_blob,
+        put_blob=put_blob,
+    )
+
+
+def raw_sqlite(folder: Path) -> Raw:
+    db = sqlite3.connect(folder / "raw.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("CREATE TABLE t (k TEXT PRIMARY KEY, v TEXT, n INTEGER, b BLOB)")
+    db.execute("CREATE TABLE m (k TEXT, e TEXT, PRIMARY KEY (k, e)) WITHOUT ROWID")
+    db.execute("INSERT INTO t VALUES ('r', 'free', 1, NULL)")
+    db.execute("INSERT INTO t VALUES ('c', 'free', 1, NULL)")
+    return Raw(
+        get=lambda: db.execute("SELECT v, n FROM t WHERE k = 'r'").fetchone(),
+        put=lambda: db.execute("INSERT OR REPLACE INTO t VALUES ('p', 'free', 1, NULL)"),
+        count=lambda: db.execute("UPDATE t SET n = n + 1 WHERE k = 'c' RETURNING n").fetchone(),
+        compare=lambda: db.execute("UPDATE t SET n = 2 WHERE k = 'r' AND v = 'free'"),
+        map_put=lambda: db.execute("INSERT OR REPLACE INTO m VALUES ('m', ?)", (f"{time.monotonic_ns() % 100:03d}",)),
+        get_blob=lambda size: db.execute("SELECT b FROM t WHERE k = ?", (f"b{size}",)).fetchone(),
+        put_blob=lambda size, blob: db.execute("INSERT OR REPLACE INTO t VALUES (?, 'x', 1, ?)", (f"b{size}", blob)),
+    )
+
+
+def in_turns(raw: Work, ours: Work, seconds: float, rounds: int) -> tuple[float, float]:
+    """Median seconds of one call of each, in turns of a fraction of `seconds`."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for work, times in zip((raw, ours), taken, strict=True):
+            work()
+            end, count = time.perf_counter() + seconds / rounds / 2, 0
+            start = time.perf_counter()
+            while time.perf_counter() < end:
+                work()
+                count += 1
+            times.append((time.perf_counter() - start) / count)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def cases(records: RecordStore, raw: Raw) -> Iterator[tuple[str, Work, Work]]:
+    """Name, what the client does, what we do."""
+    records.write(Write("bench", "r", (Set("state", "free"), Set("n", 1))))
+    fields = (Set("state", "free"), Set("n", 1))
+    yield "read a record", raw.get, lambda: records.read("bench", "r")
+    yield "write a record", raw.put, lambda: records.write(Write("bench", "p", fields))
+    yield "count", raw.count, lambda: records.write(Write("bench", "c", (Add("n", 1),)))
+    swap = Write("bench", "r", (Set("n", 2),), "never", Is("state", "free"))
+    yield "write on a condition", raw.compare, lambda: records.write(swap)
+    yield (
+        "put into a map of 100", raw.map_put,
+        lambda: records.write(Write("bench", "m", (MapPut(f"{time.monotonic_ns() % 100:03d}"),))),
+    )  # fmt: skip
+    videos = Videos(records, 3600.0)
+    for size in (MEDIUM, LARGE):
+        blob = os.urandom(size)
+        digest = videos.put("g", blob, {})
+        raw.put_blob(size, blob)
+        yield f"video of {size // 1000} KB, get", lambda size=size: raw.get_blob(size), lambda d=digest: videos.read(d)
+        yield (
+            f"video of {size // 1000} KB, put", lambda size=size, blob=blob: raw.put_blob(size, blob),
+            lambda blob=blob: videos.put("g", blob, {}),
+        )  # fmt: skip
+    payload = os.urandom(MEDIUM)
+    chunk = Write("chunk", "bench", (SetPayload(payload),))
+    yield "one chunk of 200 KB, put", lambda: raw.put_blob(MEDIUM, payload), lambda: records.write(chunk)
+    yield "one chunk of 200 KB, get", lambda: raw.get_blob(MEDIUM), lambda: records.read("chunk", "bench")
+
+
+def features(url: str) -> Iterator[tuple[str, float]]:
+    """Seconds of the queue's own work, with few and many requests waiting."""
+    store = Store(open_records(url), StoreLimits(max_assignments=1000))
+    waiting = 0
+    for size in (100, 1000, 5000):
+        start, added = time.perf_counter(), size - waiting
+        for _ in range(added):
+            store.submit(accepted(uuid.uuid4().int % 2**31))
+        if size == 1000:
+            yield "submit one request", (time.perf_counter() - start) / added
+        waiting = size
+        times = []
+        for _ in range(5):
+            ids = [record.id for record in store.waiting(limit=16)]
+            batch, begin = store.seal_batch(ids, 600.0), time.perf_counter()
+            claims = store.claim(batch.id, "bench", 600.0, limit=16)
+            times.append((time.perf_counter() - begin) / len(claims))
+            store.release(claims)
+            store.give_back(batch.id, "benchmark")
+        yield f"claim one of 16, {size} waiting", statistics.median(times)
+    store.close()
+
+
+@contextlib.contextmanager
+def backends(folder: Path) -> Iterator[dict[str, tuple[str, Callable[[], Raw]]]]:
+    """Name -> URL, and the client alone."""
+    fresh = uuid.uuid4().hex[:8]
+    with contextlib.ExitStack() as stack:
+        found: dict[str, tuple[str, Callable[[], Raw]]] = {
+            "embedded": (f"embedded:{folder / 'store'}", lambda: raw_sqlite(folder))
+        }
+        if shutil.which("redis-server"):
+            url, _ = stack.enter_context(redis_server(folder))
+            found["redis"] = (f"{url}?namespace={fresh}", lambda: raw_redis(url))
+        if hosts := os.environ.get("AEROSPIKE_HOSTS"):
+            there = f"aerospike://{hosts}/{os.environ.get('AEROSPIKE_NAMESPACE', 'videogen')}?prefix={fresh}"
+            found["aerospike"] = (there, lambda: raw_aerospike(there))
+        yield found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1.5, help="per case and backend")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rows: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder, backends(Path(folder)) as there:
+        for url, make in there.values():
+            records = open_records(url)
+            for name, raw, ours in cases(records, make()):
+                theirs, mine = in_turns(raw, ours, options.seconds, options.rounds)
+                rows.setdefault(name, []).append(f"{1000 * mine:.3f} ({theirs / mine:.2f})")
+            for name, seconds in features(url):
+                rows.setdefault(name, []).append(f"{1000 * seconds:.3f}")
+            records.close()
+    lines = ["Milliseconds a call; in brackets the time of the backend's own client over ours. Servers on loopback."]
+    head = ["what", *there]
+    body = [[name, *cells] for name, cells in rows.items()]
+    write("store", "The store on its backends", __spec__.name, [*lines, *table(head, body)])
+
+
+if __name__ == "__main__":
+    main()
