@@ -1,7 +1,7 @@
 """Record stores that die between two writes, and that remember what was written."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from videogen.errors import RecordDamaged
 from videogen.store.primitives import Record, RecordStore, Set, Write
@@ -51,6 +51,9 @@ class WatchedRecordStore(RecordStore):
             ends = {"generation": ("done",), "request": END_STATES}.get(write.kind, ())
             if isinstance(operation, Set) and operation.bin == "state" and operation.value in ends:
                 self.ends[write.kind, write.key] += 1
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        return self.inner.names()
 
     def flush(self) -> None:
         self.inner.flush()

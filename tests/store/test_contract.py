@@ -278,3 +278,17 @@ def test_keys_and_values_of_any_text(records):
     assert records.map_range("kind", key) == [("käse", "2"), ("käse\x01", "\n\x7f")]
     assert records.map_range("kind", key, after="käse") == [("käse\x01", "\n\x7f")]
     assert records.write(put(key, Set("n", 1), create="never", when=MapIs("käse\x01", "\n\x7f"))) is not None
+
+
+def test_every_record_is_named(records):
+    kinds = {(kind, f"{i:03d}: {{x}} ü") for kind in ("kind", "other-kind") for i in range(30)}
+    records.write_many([Write(kind, key, (Set("n", 1), MapPut("k"))) for kind, key in kinds])
+    records.write(put("gone", ttl=0.01))
+    outlive(records, 0.01)
+    assert set(records.names()) == kinds
+
+
+def test_a_record_says_when_it_expires(records):
+    records.write_many([put("a", ttl=100.0), put("b")])
+    soon, never = records.read_many("kind", ["a", "b"], aged=True)
+    assert 98 < soon.expires_in <= 100 and never.expires_in is None

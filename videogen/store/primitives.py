@@ -6,7 +6,7 @@ more than one record is an ordered sequence of these operations that can resume 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -155,11 +155,15 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a record held when it was read. `age`: seconds since its last write by the store's clock, if asked for."""
+    """What a record held when it was read.
+
+    If asked for, by the store's clock: `age`, seconds since its last write, and `expires_in`, None if it never does.
+    """
 
     bins: dict[str, Value] = field(default_factory=dict)
     payload: bytes | None = None
     age: float = math.nan
+    expires_in: float | None = None
 
     def text(self, name: str) -> str:
         """A bin that must hold a text. Raises RecordDamaged."""
@@ -208,7 +212,7 @@ class RecordStore(ABC):
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
         """Each record without its map; None where there is none, and what is wrong with it where it cannot be read.
 
-        Only if `aged` do records have an age: it costs a server more.
+        Only if `aged` do records have an age and an expiry: it costs a server more.
         """
 
     @abstractmethod
@@ -222,6 +226,12 @@ class RecordStore(ABC):
     @abstractmethod
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         """Up to `limit` entries of a record's map whose key comes after `after`, in the order of their keys."""
+
+    @abstractmethod
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Kind and key of every record, in no promised order, some perhaps twice; those that come or go meanwhile may
+        be missed. For copies and inspections: it reads the whole store, a page at a time.
+        """
 
     @abstractmethod
     def flush(self) -> None:

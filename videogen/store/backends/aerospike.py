@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +28,8 @@ REFUSED = (NOT_FOUND, EXISTS, FILTERED_OUT)
 READS_OF_A_CHANGING_RECORD = 5
 MEDIA_KINDS = frozenset({"video", "chunk"})
 CLOCK = "clock"
+NO_TTL = 2**32 - 1
+NAMES_PER_PAGE = 1000
 
 
 class AerospikeRecordStore(RecordStore):
@@ -117,7 +119,7 @@ class AerospikeRecordStore(RecordStore):
             if NOT_FOUND in (age.result, bins.result):
                 found[key] = None
                 continue
-            found[key] = _record(f"{kind} {key}", bins.record[2], age.record[2][AGE] / 1000)
+            found[key] = _record(f"{kind} {key}", bins.record[2], age.record[2][AGE] / 1000, bins.record[1]["ttl"])
             if age.record[1]["gen"] != bins.record[1]["gen"]:
                 changed.append(key)
         return changed
@@ -204,6 +206,25 @@ class AerospikeRecordStore(RecordStore):
         entries = list(zip(flat[::2], flat[1::2], strict=True))
         return [entry for entry in entries if entry[0] > after][:limit]
 
+    def names(self) -> Iterator[tuple[str, str]]:
+        for namespace in dict.fromkeys((self._namespace, self._media)):
+            for kind in self._kinds(namespace):
+                with self._asking():
+                    query = self.client.query(namespace, f"{self._prefix}{kind}")
+                    query.max_records = NAMES_PER_PAGE
+                    query.paginate()
+                    while not query.is_done():
+                        for key, *_ in query.results(options={"nobins": True}):
+                            yield kind, key[2]
+
+    def _kinds(self, namespace: str) -> list[str]:
+        with self._asking():
+            answers = self.client.info_all(f"sets/{namespace}").values()
+        sets = {part.partition(":")[0] for _, text in answers for field in text.strip().split(";")
+                for part in [field.partition("set=")[2]] if part}  # fmt: skip
+        kinds = (name.removeprefix(self._prefix) for name in sorted(sets) if name.startswith(self._prefix))
+        return [kind for kind in kinds if kind != CLOCK]
+
     def flush(self) -> None:
         """Nothing to wait for: the community edition cannot be asked. See `flush-max-ms` and `replication-factor`."""
 
@@ -272,13 +293,13 @@ def _batch_size(kind: str) -> int:
     return CHUNKS_PER_CALL if kind in MEDIA_KINDS else KEYS_PER_CALL
 
 
-def _record(name: str, bins: Mapping[str, Any], age: float) -> Record | RecordDamaged:
+def _record(name: str, bins: Mapping[str, Any], age: float, ttl: int = NO_TTL) -> Record | RecordDamaged:
     payload = bins.get(PAYLOAD)
     values = {one: value for one, value in bins.items() if one not in OURS}
     odd = [one for one, value in values.items() if not isinstance(value, bool | int | float | str | list)]
     if odd or not isinstance(payload, bytes | None):
         return RecordDamaged(f"{name}: {', '.join(odd) or PAYLOAD} is of a type that no write puts there")
-    return Record(values, payload, age)
+    return Record(values, payload, age, None if ttl == NO_TTL else float(ttl))
 
 
 def _named(write: Write, bins: Mapping[str, Any]) -> Record:

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,6 +83,20 @@ class EmbeddedRecordStore(RecordStore):
         )
         with self._connection() as connection:
             return connection.execute(query, (kind, key, after, self.now(), limit)).fetchall()
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        query = (
+            "SELECT kind, key FROM records WHERE (kind, key) > (?, ?) AND (expires IS NULL OR expires > ?) "
+            "ORDER BY kind, key LIMIT ?"
+        )
+        last = ("", "")
+        while True:
+            with self._connection() as connection:
+                page = connection.execute(query, (*last, self.now(), KEYS_PER_QUERY)).fetchall()
+            yield from page
+            if not page:
+                return
+            last = page[-1]
 
     def flush(self) -> None:
         with self._connection() as connection:
@@ -185,14 +199,14 @@ def _is_expired(row: Sequence, now: float) -> bool:
 
 
 def _record(kind: str, key: str, row: Sequence, now: float) -> Record | RecordDamaged:
-    written, _, text, payload = row
+    written, expires, text, payload = row
     try:
         bins = json.loads(text)
     except (TypeError, ValueError) as error:
         return RecordDamaged(f"{kind} {key}: {error}")
     if not isinstance(bins, dict) or not (payload is None or isinstance(payload, bytes)):
         return RecordDamaged(f"{kind} {key} is not a record")
-    return Record(bins, payload, max(0.0, now - written))
+    return Record(bins, payload, max(0.0, now - written), None if expires is None else expires - now)
 
 
 def _write_map(connection: sqlite3.Connection, write: Write) -> None:

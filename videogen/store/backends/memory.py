@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
@@ -41,6 +41,10 @@ class MemoryRecordStore(RecordStore):
             stored = self._stored(kind, key)
             entries = sorted(stored.map.items()) if stored else []
             return list(itertools.islice((entry for entry in entries if entry[0] > after), limit))
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        with self._lock:
+            return iter([name for name, stored in self._records.items() if not self._is_expired(stored)])
 
     def flush(self) -> None:
         """There is nothing that could survive."""
@@ -84,4 +88,5 @@ class MemoryRecordStore(RecordStore):
     def _aged(self, stored: _Stored | None) -> Record | None:
         if stored is None:
             return None
-        return replace(stored.record, bins=dict(stored.record.bins), age=self.now() - stored.written)
+        left = None if stored.expires is None else stored.expires - self.now()
+        return replace(stored.record, bins=dict(stored.record.bins), age=self.now() - stored.written, expires_in=left)

@@ -9,8 +9,9 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -89,11 +90,12 @@ class RedisRecordStore(RecordStore):
                 pipe.time()
                 for key in keys[first : first + KEYS_PER_CALL]:
                     pipe.hgetall(self._name(kind, key))
-                now, *hashes = pipe.execute(raise_on_error=False)
+                    pipe.pttl(self._name(kind, key))
+                now, *answers = pipe.execute(raise_on_error=False)
                 if isinstance(now, Exception):
                     raise now
-            part = zip(keys[first : first + KEYS_PER_CALL], hashes, strict=True)
-            found += [_record(f"{kind} {key}", fields, _seconds(now)) for key, fields in part]
+            part = zip(keys[first : first + KEYS_PER_CALL], answers[::2], answers[1::2], strict=True)
+            found += [_record(f"{kind} {key}", fields, _seconds(now), ms) for key, fields, ms in part]
         return found
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
@@ -168,6 +170,15 @@ class RedisRecordStore(RecordStore):
             found: Any = self._redis.zrangebylex(f"{self._name(kind, key)}:map", low, "+", start=0, num=limit)
         entries = (member.decode(errors="replace").partition(SEPARATOR) for member in found)
         return [(entry, value) for entry, _, value in entries]
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        first, last = f"{self._namespace}:{{", "}"
+        with self._asking():
+            for name in self._redis.scan_iter(match=f"{_literal(first)}*", count=KEYS_PER_CALL):
+                text = _str(name)
+                if text.endswith(last):  # the others are maps
+                    kind, _, key = text[len(first) : -len(last)].partition(":")
+                    yield kind, key
 
     def flush(self) -> None:
         """Waits for an append-only file to reach the disk, where the server has one and can say so (Redis 7.2)."""
@@ -250,6 +261,11 @@ def _text(value: Value) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
+def _literal(text: str) -> str:
+    """The pattern that only this text matches."""
+    return re.sub(r"([\\*?\[\]])", r"\\\1", text)
+
+
 def _str(text: bytes | str) -> str:
     return text.decode() if isinstance(text, bytes) else text
 
@@ -258,10 +274,8 @@ def _seconds(now: tuple[int, int]) -> float:
     return now[0] + now[1] / 1e6
 
 
-def _record(
-    name: str, fields: Mapping[bytes, bytes] | Exception, now: float = math.nan
-) -> Record | RecordDamaged | None:
-    """What a hash holds, None if there is none."""
+def _record(name: str, fields: Any, now: float = math.nan, left_ms: int = -1) -> Record | RecordDamaged | None:
+    """What a hash holds, None if there is none; `fields` may be the error that the server gave instead."""
     if isinstance(fields, Exception):
         return RecordDamaged(f"{name}: {fields}")
     if not fields:
@@ -271,7 +285,11 @@ def _record(
         bins = {field[len(BIN) :].decode(): json.loads(text) for field, text in fields.items() if field.startswith(BIN)}
     except (KeyError, ValueError) as error:
         return RecordDamaged(f"{name}: {error!r}")
-    return Record(bins, fields.get(PAYLOAD), math.inf if age < -AHEAD_S else max(0.0, age))
+    if age < -AHEAD_S:
+        age = math.inf
+    elif age < 0:
+        age = 0.0
+    return Record(bins, fields.get(PAYLOAD), age, left_ms / 1000 if left_ms >= 0 else None)
 
 
 def _record_of(answer: Sequence[bytes]) -> Record:
