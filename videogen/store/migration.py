@@ -1,0 +1,160 @@
+"""From one store to another: every record copied with its map and its expiry, and compared.
+
+A copy that was broken off is started again: what is there already and the same is left alone. Records that change
+while they are copied are copied as they were when they were read, so the last pass is made while nothing writes.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from videogen.errors import RecordDamaged
+from videogen.store.primitives import (
+    NEVER,
+    MapPut,
+    MapRemove,
+    Operation,
+    Record,
+    RecordStore,
+    Set,
+    SetPayload,
+    Write,
+)
+
+BATCH = 64
+PAGE = 500
+"""Entries of a map in one write."""
+MOST_NAMED = 1000
+TTL_SLACK_S = 5.0
+"""By which two stores' expiries may differ: some count in whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a pass found; `damaged` and `different` name the first of them, "kind key"."""
+
+    seen: int = 0
+    copied: int = 0
+    same: int = 0
+    gone: int = 0
+    damaged: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+    by_kind: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, name: "Name", record: "Read") -> "Tally":
+        """With one more record of the source seen, as it was read."""
+        kinds = {**self.by_kind, name[0]: self.by_kind.get(name[0], 0) + 1}
+        seen = replace(self, seen=self.seen + 1, by_kind=kinds)
+        if record is None:  # it expired since it was named
+            return replace(seen, gone=self.gone + 1)
+        return replace(seen, damaged=_and(self.damaged, name)) if isinstance(record, RecordDamaged) else seen
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing differs, nothing was unreadable."""
+        return not self.damaged and not self.different
+
+
+Progress = Callable[[Tally], None]
+Name = tuple[str, str]
+"""Kind and key."""
+Read = Record | RecordDamaged | None
+
+
+def migrate(source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
+    """Copies every record of `source` to `target`; what `target` holds beside them stays.
+
+    Memory is bounded by a batch of records and a page of a map. Damaged records are counted and left out.
+    """
+    pair, tally = _Pair(source, target), Tally()
+    for found in pair.batches():
+        for name, record, other in found:
+            tally = tally.of(name, record)
+            if isinstance(record, Record) and pair.is_same(name, record, other):
+                tally = replace(tally, same=tally.same + 1)
+            elif isinstance(record, Record):
+                pair.copy(name, record, other)
+                tally = replace(tally, copied=tally.copied + 1)
+        target.flush()
+        on_progress(tally)
+    return tally
+
+
+def compare(source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
+    """Digests of every record of `source` against `target`'s; changes nothing."""
+    pair, tally = _Pair(source, target), Tally()
+    for found in pair.batches():
+        for name, record, other in found:
+            tally = tally.of(name, record)
+            if isinstance(record, Record) and pair.is_same(name, record, other):
+                tally = replace(tally, same=tally.same + 1)
+            elif isinstance(record, Record):
+                tally = replace(tally, different=_and(tally.different, name))
+        on_progress(tally)
+    return tally
+
+
+def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
+    return (*names, " ".join(name))[:MOST_NAMED]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    source: RecordStore
+    target: RecordStore
+
+    def batches(self) -> Iterator[list[tuple[Name, Read, Read]]]:
+        """Records of one kind as both hold them, some at a time."""
+        for kind, group in itertools.groupby(self.source.names(), key=lambda name: name[0]):
+            names = (key for _, key in group)
+            while keys := list(dict.fromkeys(itertools.islice(names, BATCH))):
+                sides = (store.read_many(kind, keys, aged=True) for store in (self.source, self.target))
+                yield [((kind, key), *pair) for key, *pair in zip(keys, *sides, strict=True)]
+
+    def is_same(self, name: Name, record: Record, other: Read) -> bool:
+        if not isinstance(other, Record) or not _expire_together(record, other):
+            return False
+        return _digest(self.source, name, record) == _digest(self.target, name, other)
+
+    def copy(self, name: Name, record: Record, other: Read) -> None:
+        ttl = NEVER if record.expires_in is None else max(record.expires_in, 0.001)
+        old = other if isinstance(other, Record) else Record()
+        operations: list[Operation] = [Set(stale, None) for stale in old.bins if stale not in record.bins]
+        operations += [Set(bin_name, value) for bin_name, value in record.bins.items()]
+        if record.payload is not None:
+            operations.append(SetPayload(record.payload))
+        self.target.write(Write(*name, tuple(operations), ttl=ttl))
+        for entries in _pages(self.source, name):
+            self.target.write(Write(*name, tuple(MapPut(*entry) for entry in entries), ttl=ttl))
+        if isinstance(other, Record):
+            self._remove_stale_entries(name)
+
+    def _remove_stale_entries(self, name: Name) -> None:
+        wanted = {key for entries in _pages(self.source, name) for key, _ in entries}
+        for entries in _pages(self.target, name):
+            stale = tuple(MapRemove(key) for key, _ in entries if key not in wanted)
+            if stale:
+                self.target.write(Write(*name, stale))
+
+
+def _expire_together(record: Record, other: Record) -> bool:
+    if record.expires_in is None or other.expires_in is None:
+        return record.expires_in is other.expires_in
+    return abs(record.expires_in - other.expires_in) <= TTL_SLACK_S
+
+
+def _digest(store: RecordStore, name: Name, record: Record) -> str:
+    digest = hashlib.sha256(json.dumps(record.bins, sort_keys=True).encode())
+    digest.update(b"none" if record.payload is None else hashlib.sha256(record.payload).digest())
+    for entries in _pages(store, name):
+        digest.update(json.dumps(entries).encode())
+    return digest.hexdigest()
+
+
+def _pages(store: RecordStore, name: Name) -> Iterator[list[tuple[str, str]]]:
+    after = ""
+    while page := store.map_range(*name, after, PAGE):
+        yield page
+        after = page[-1][0]
