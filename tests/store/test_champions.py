@@ -89,3 +89,12 @@ def test_of_many_who_promote_at_once_one_wins(tmp_path):
         thread.join()
     assert won == [store.champion("m").label] and len(store.champion_history("m")) == 1
     store.close()
+
+
+def test_a_move_of_the_pointer_is_seen_by_its_generation_alone(store):
+    assert store.champion_generation("videogen-tiny") == 0
+    store.promote("videogen-tiny", version(1), 0)
+    store.promote("videogen-tiny", version(2), 1)
+    assert store.champion_generation("videogen-tiny") == 2
+    store.rollback("videogen-tiny")
+    assert store.champion_generation("videogen-tiny") == 3

@@ -20,6 +20,11 @@ class Champions:
         record = self.records.read(self.kind, model)
         return None if record is None else self._champion(model, record.count("revision"))
 
+    def generation(self, model: str) -> int:
+        """How often the pointer was moved, 0 if never."""
+        record = self.records.read(self.kind, model)
+        return 0 if record is None else record.count("revision")
+
     def promote(self, model: str, champion: Champion, expected_generation: int) -> Champion:
         """Moves the pointer if it still stands at `expected_generation` (0: there is none yet).
 

@@ -27,6 +27,8 @@ class StoreLimits:
     """From a request's or a batch's end to its removal."""
     keep_videos: float = 30 * 86_400.0
     """From a video's publication to its removal."""
+    keep_sessions: float = 7 * 86_400.0
+    """From the last use of a client's session to its end."""
     share_between_tenants: bool = False
     """May one tenant's request be answered with another's video?"""
 

@@ -16,9 +16,11 @@ from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
 from videogen.store.generations import Generations
+from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.leases import Leases
 from videogen.store.primitives import RecordStore
 from videogen.store.queue import RequestQueue
+from videogen.store.rate_limits import RateLimits
 from videogen.store.records import (
     BatchRecord,
     BatchState,
@@ -33,6 +35,7 @@ from videogen.store.records import (
     VideoRecord,
 )
 from videogen.store.recovery import Recovered, Recovery
+from videogen.store.sessions import Sessions
 from videogen.store.videos import Videos
 
 
@@ -49,6 +52,8 @@ class Store:
         self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
         self._batches = Batches(records, self._queue, self.limits)
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
+        self._keys = IdempotencyKeys(records, self.limits.keep_requests)
+        self.rate_limits, self.sessions = RateLimits(records), Sessions(records, self.limits.keep_sessions)
 
     @classmethod
     def open(cls, url: str, limits: StoreLimits | None = None) -> "Store":
@@ -66,12 +71,18 @@ class Store:
 
     # Requests
 
-    def submit(self, accepted: AcceptedRequest, source: str = "") -> RequestRecord:
+    def submit(
+        self, accepted: AcceptedRequest, source: str = "", idempotency: Idempotency | None = None
+    ) -> RequestRecord:
         """Takes a request in. When this returns, the request is answered or fails visibly, whatever dies.
 
         A video that is there answers it at once, a generation that runs answers it too when it is done. The same id
-        twice is one request.
+        twice is one request, and so is the same `idempotency` of one tenant: InvalidRequest if it came with another.
         """
+        if idempotency is not None:
+            accepted = self._keys.first(accepted, idempotency)
+            if known := self._queue.get_many([accepted.id])[0]:
+                return known
         return self._queue.submit(accepted, source)
 
     def request(self, request_id: str) -> RequestRecord:
@@ -185,6 +196,10 @@ class Store:
     def rollback(self, model: str, expected_generation: int | None = None) -> Champion:
         """Brings back the champion before this one. Raises RecordNotFound if there is none, StoreConflict."""
         return self._champions.rollback(model, expected_generation)
+
+    def champion_generation(self, model: str) -> int:
+        """How often the pointer was moved, 0 if never: one read of one record, to be asked again and again."""
+        return self._champions.generation(model)
 
     def champion_history(self, model: str) -> list[ChampionMove]:
         """Every move of the pointer, oldest first."""
