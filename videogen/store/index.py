@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
-from videogen.requests import Lane, Priority
+from videogen.requests import Lane
 from videogen.store.primitives import MapIs, MapPut, MapRemove, RecordStore, Write
+from videogen.store.turns import DIGITS
 
 LANES: tuple[Lane, ...] = ("batch", "interactive")
-RANK: dict[Priority, str] = {"interactive": "0", "standard": "1", "batch": "2"}
 SHARDS = 16
 """Records per lane: backends that rewrite a whole record per operation want them small."""
 PAGE = 256
@@ -18,7 +18,7 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class LiveEntry:
-    """A live request's place in its lane. `key` sorts by priority, then age; `put_at` is the store's time."""
+    """A live request's place in its lane. `key` sorts by turn; `put_at` is the store's time."""
 
     lane: Lane
     key: str
@@ -26,7 +26,8 @@ class LiveEntry:
 
     @property
     def request_id(self) -> str:
-        return self.key[1:]
+        turn = self.key[:DIGITS]
+        return self.key[DIGITS if turn.isdigit() else 1 :]  # before there were turns, keys began with a digit
 
 
 class LiveIndex:
@@ -37,12 +38,12 @@ class LiveIndex:
     def __init__(self, records: RecordStore) -> None:
         self.records = records
 
-    def put(self, lane: Lane, priority: Priority, request_id: str) -> Write:
-        entry = MapPut(RANK[priority] + request_id, repr(self.records.now()))
+    def put(self, lane: Lane, turn: str, request_id: str) -> Write:
+        entry = MapPut(turn + request_id, repr(self.records.now()))
         return Write(self.kind, self._shard(lane, request_id), (entry,))
 
-    def remove(self, lane: Lane, priority: Priority, request_id: str) -> Write:
-        return Write(self.kind, self._shard(lane, request_id), (MapRemove(RANK[priority] + request_id),))
+    def remove(self, lane: Lane, turn: str, request_id: str) -> Write:
+        return Write(self.kind, self._shard(lane, request_id), (MapRemove(turn + request_id),))
 
     def remove_entry(self, entry: LiveEntry) -> Write:
         """Removes the entry only as it was read: one that was put again meanwhile stays."""
@@ -50,7 +51,7 @@ class LiveIndex:
         return Write(self.kind, key, (MapRemove(entry.key),), "never", MapIs(entry.key, entry.put_at))
 
     def entries(self, lane: Lane) -> Iterator[LiveEntry]:
-        """All of a lane: highest priority first, then oldest first."""
+        """All of a lane, in the order of their turns."""
         return heapq.merge(*(self._entries(lane, shard) for shard in range(SHARDS)), key=lambda entry: entry.key)
 
     def _entries(self, lane: Lane, shard: int) -> Iterator[LiveEntry]:

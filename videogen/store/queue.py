@@ -1,5 +1,6 @@
 """Requests: how they enter, what is known of them, and how they end."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,6 +12,7 @@ from videogen.store.generations import Generations, GenerationState, noted
 from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
 from videogen.store.primitives import Is, Record, RecordStore, Set, Write, either
 from videogen.store.records import END_STATES, RequestRecord, RequestState, StoreLimits
+from videogen.store.turns import Turns
 from videogen.store.videos import Videos
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ class RequestQueue:
 
     def __init__(self, records: RecordStore, generations: Generations, videos: Videos, limits: StoreLimits) -> None:
         self.records, self.generations, self.videos, self.limits = records, generations, videos, limits
-        self.live = LiveIndex(records)
+        self.live, self.turns = LiveIndex(records), Turns(records, limits.tenant_weights)
         self.ended = Journal(records, "requests", limits.keep_requests)
 
     def submit(self, accepted: AcceptedRequest, source: str) -> RequestRecord:
@@ -51,7 +53,8 @@ class RequestQueue:
         else:
             if generation.state in ("failed", "done"):
                 self.generations.reopen(generation)
-            self._create(record)
+            request = accepted.request
+            self._create(replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority)))
         self.records.flush()
         return self.get(accepted.id)
 
@@ -62,11 +65,11 @@ class RequestQueue:
 
     def _create(self, record: RequestRecord) -> None:
         request = _accepted(record).request
-        entry = self.live.put(request.lane, request.priority, record.id)
+        entry = self.live.put(request.lane, record.turn, record.id)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
         self.records.write(Write("request", record.id, _as_operations(record), create="only"))
         if self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
-            self.records.write(self.live.put(request.lane, request.priority, record.id))
+            self.records.write(self.live.put(request.lane, record.turn, record.id))
 
     def get(self, request_id: str) -> RequestRecord:
         """Raises RecordNotFound."""
@@ -148,7 +151,7 @@ class RequestQueue:
             self.generations.stop_waiting(record.generation, record.id) for record in records if record.generation
         ]
         self.records.write_many(first)
-        self.records.write_many([self.live.remove(record.lane, record.priority, record.id) for record in records])
+        self.records.write_many([self.live.remove(record.lane, record.turn, record.id) for record in records])
 
     def cancel(self, request_id: str) -> RequestRecord:
         """Ends a live request. One that has ended stays as it is. Raises RecordNotFound."""
@@ -163,7 +166,7 @@ class RequestQueue:
             yield from self.live.entries(lane)
 
     def waiting(self, lane: Lane, limit: int, version_digest: str | None = None) -> list[RequestRecord]:
-        """Up to `limit` requests that are in no batch and not being made: highest priority first, then oldest first."""
+        """Up to `limit` requests that are in no batch and not being made, in the order of their turns."""
         found: list[RequestRecord] = []
         for ids in chunks((entry.request_id for entry in self.live.entries(lane)), CHUNK):
             records = [record for record in self.get_many(ids) if record is not None and record.state == "queued"]
@@ -171,6 +174,14 @@ class RequestQueue:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    def position(self, request_id: str) -> int | None:
+        """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
+        record = self.get(request_id)
+        if not record.is_live:
+            return None
+        before = itertools.takewhile(lambda entry: entry.request_id != request_id, self.live.entries(record.lane))
+        return sum(1 for _ in before)
 
     def find_all(self, states: Iterable[RequestState] | None, limit: int) -> list[RequestRecord]:
         """Up to `limit` requests, live ones first, then the latest that ended."""
@@ -238,7 +249,7 @@ def _damaged(request_id: str, reason: str, now: float) -> RequestRecord:
 
 
 STORED = ("state", "generation", "version_digest", "label", "lane", "priority", "source", "submitted_at", "batch")
-STORED += ("assignments", "deadline_at", "ended_at", "video", "error")
+STORED += ("assignments", "deadline_at", "ended_at", "video", "error", "turn")
 
 
 def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
@@ -257,6 +268,7 @@ def _from_record(request_id: str, record: Record) -> RequestRecord:
         record.text(name)
     record.number("submitted_at")
     bins = {name: record.bins.get(name) for name in STORED}
+    bins["turn"] = record.optional_text("turn") or ""
     if bins["state"] not in ("queued", "assigned", *END_STATES):
         raise RecordDamaged(f"state holds {bins['state']!r}")
     body = record.optional_text("accepted")

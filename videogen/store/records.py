@@ -29,6 +29,8 @@ class StoreLimits:
     """From a video's publication to its removal."""
     keep_sessions: float = 7 * 86_400.0
     """From the last use of a client's session to its end."""
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    """How much more than a tenant that is not named one gets of what is answered."""
     share_between_tenants: bool = False
     """May one tenant's request be answered with another's video?"""
 
@@ -54,6 +56,8 @@ class RequestRecord:
     ended_at: float | None = None
     video: str | None = None
     error: str | None = None
+    turn: str = ""
+    """Where it stands in its lane: see `Turns`."""
     progress: float = 0.0
 
     @property

@@ -94,8 +94,12 @@ class Store:
         return self._queue.find_all(states, limit)
 
     def waiting(self, lane: Lane = "batch", limit: int = 100, model_digest: str | None = None) -> list[RequestRecord]:
-        """Requests that are in no batch and not being made: highest priority first, then oldest first."""
+        """Requests that are in no batch and not being made, in the order of their turns."""
         return self._queue.waiting(lane, limit, model_digest)
+
+    def position(self, request_id: str) -> int | None:
+        """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
+        return self._queue.position(request_id)
 
     def cancel(self, request_id: str) -> RequestRecord:
         """Ends a live request; its generation goes on if others wait for it. Raises RecordNotFound."""

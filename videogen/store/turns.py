@@ -1,0 +1,52 @@
+"""Whose turn it is: every request gets a time at which it would be its turn, and the earliest stands first.
+
+That time is when it came, plus what its priority can wait, plus a share for each of its tenant's requests before it.
+So priorities differ by how long they may be overtaken, not for ever: nothing that comes after a request's turn stands
+before it (ageing), and a tenant that sends a thousand at once stands behind the first of everybody else's (fairness).
+"""
+
+from collections.abc import Mapping
+
+from videogen.requests import Lane, Priority
+from videogen.store.primitives import Is, RecordStore, Set, Write
+
+WAITS_S: dict[Priority, float] = {"interactive": 0.0, "standard": 600.0, "batch": 6 * 3600.0}
+"""How long requests of a priority may be overtaken by those that came later."""
+SHARE_S = 1.0
+"""How far a tenant's next request stands behind its last, at a weight of 1."""
+DIGITS = 15
+TRIES = 8
+IDLE_S = 60.0
+
+
+class Turns:
+    """Turns by tenant, lane and priority. `weights`: tenant -> how much more than others it gets; 1 if not named."""
+
+    kind = "turns"
+
+    def __init__(self, records: RecordStore, weights: Mapping[str, float]) -> None:
+        self.records, self.weights = records, weights
+
+    def take(self, tenant: str, lane: Lane, priority: Priority) -> str:
+        """The next turn, as a text that sorts by time."""
+        start = self._start(f"{tenant}.{lane}.{priority}", SHARE_S / self.weights.get(tenant, 1.0))
+        return f"{round(1000 * (start + WAITS_S[priority])):0{DIGITS}d}"
+
+    def _start(self, name: str, share: float) -> float:
+        """Now, or as long after it as the tenant has taken shares ahead; takes one more.
+
+        Under too much contention two requests get one time: then their ids decide, and nobody is worse off.
+        """
+        now, start = self.records.now(), 0.0
+        for _ in range(TRIES):
+            record = self.records.read(self.kind, name)
+            until = record.number("until") if record and "until" in record.bins else None
+            start = now if until is None else max(now, until)
+            ahead = start + share
+            write = Write(self.kind, name, (Set("until", ahead),), "only", ttl=ahead - now + IDLE_S)
+            if record is not None:
+                held = Is("until", record.bins.get("until"))
+                write = Write(self.kind, name, write.operations, "never", held, write.ttl)
+            if self.records.write(write) is not None:
+                break
+        return start
