@@ -1,6 +1,7 @@
 """OpenVINO on the CPU. An engine is its compiled form, exported; bfloat16 is a hint to its plugin."""
 
 import queue
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from videogen.engines.device import cpu_architecture, cpu_name
 from videogen.engines.graphs import read_graphs
 from videogen.errors import EngineBuildFailed, EngineError, EngineUnavailable
 
+_first_use = threading.Lock()
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -88,6 +90,7 @@ class OpenVinoEngine:
             self._idle[name] = queue.SimpleQueue()
             for _ in range(streams):
                 self._idle[name].put(self._compiled[name].create_infer_request())
+        _use_once(self._compiled[min(report.layers, key=lambda name: report.layers[name])])
 
     def run(self, network: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
         idle = self._idle[network]
@@ -99,6 +102,20 @@ class OpenVinoEngine:
             raise EngineError(f"openvino failed in {network}: {error}") from error
         finally:
             idle.put(request)
+
+
+def _use_once(compiled: Any) -> None:
+    """One inference on zeros, while there is one thread.
+
+    The binding makes its static tables on first use, and may give up the interpreter's lock in the midst of it: a
+    second thread that comes to the same table then waits for it with that lock held, and both wait for ever.
+    """
+    with _first_use:
+        zeros = []
+        for port in compiled.inputs:
+            shape = [1 if size.is_dynamic else size.get_length() for size in port.partial_shape]
+            zeros.append(np.zeros(shape, port.element_type.to_dtype()))
+        compiled.create_infer_request().infer(zeros)
 
 
 def _config(precision: Precision, threads: int, streams: int) -> dict[str, Any]:
