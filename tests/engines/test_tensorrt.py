@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from videogen.engines.builders import builder_for
 from videogen.engines.cache import ensure_engine, load_engine
 from videogen.engines.tensorrt import PORTABLE, TensorRtBuilder, trt_module
 from videogen.errors import EngineBuildFailed, EngineUnavailable
+from videogen.manifest import build_manifest
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "videogen-tiny" / "2"
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +23,9 @@ def trt():
 
 
 @pytest.fixture(scope="module")
-def stored(trt, artifacts, folder, digest):
-    return ensure_engine(artifacts, folder, digest, builder_for("tensorrt-rtx"), "fp16")
+def stored(trt, artifacts):
+    """Of the model that ships."""
+    return ensure_engine(artifacts, SHIPPED, build_manifest(SHIPPED).digest, builder_for("tensorrt-rtx"), "fp16")
 
 
 def test_a_portable_engine_is_built_ahead_of_time(trt, stored):
