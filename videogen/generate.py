@@ -59,8 +59,7 @@ class Failure:
 class Generator:
     """Generates with `model` on as many threads as its engine has streams, `batch_size` requests to a call.
 
-    On a CPU a batch of one per stream is the fastest for small models: raise `batch_size` where the engine's latency
-    profile is flat.
+    What `batch_size` gives the most videos per second, the engine's latency profile says.
     """
 
     model: VideoModel

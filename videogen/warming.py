@@ -60,8 +60,12 @@ class WarmUp:
 
     @property
     def batch_size(self) -> int:
-        """Requests to a call that give the most videos per second; 1 where other work disturbed the measurement."""
-        return self.profile.best()[0] if self.profile.exclusive else 1
+        """Requests to a call that give the most videos per second on every stream, as runs use them.
+
+        It is 1 where other work disturbed the measurement.
+        """
+        most = max(point.streams for point in self.profile.points)
+        return self.profile.best(most)[0] if self.profile.exclusive else 1
 
 
 def read_warm_up(folder: Path) -> WarmUp:

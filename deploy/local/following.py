@@ -31,7 +31,7 @@ class StepEnd:
 
 
 def runs_of(instance: dg.DagsterInstance, partition: str) -> Sequence[dg.DagsterRun]:
-    """The runs of a whole lane for a partition, oldest first; not those of assets that somebody picked by hand."""
+    """The runs of a job for a partition, oldest first; not those of a selection of assets made by hand."""
     runs = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: partition}))[::-1]
     return [run for run in runs if not run.asset_selection]
 

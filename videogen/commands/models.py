@@ -60,15 +60,15 @@ def register(
 
 @models.command()
 def promote(label: Label) -> None:
-    """Ask for a version to be promoted: it is measured (again) and promoted if it passes.
+    """Ask for a version to be promoted: what is not measured yet is measured, and it is promoted if it passes.
 
-    This sets the alias `candidate`, which the version sensor follows. Nothing serves that has not passed its gates.
+    What was measured on the same weights, engine, device and champion is kept, and is not measured again. This sets
+    the alias `candidate`, which the version sensor follows. Nothing serves that has not passed its gates.
     """
     name, version = parse_label(label)
     registry = open_registry(read_settings())
     if CANDIDATE in registry.version(name, version).aliases:
-        typer.echo(f"{label} is the candidate of {name} already; what came of it: videogen models info {label}")
-        typer.echo("to measure it again, materialise warm_up and what follows it in Dagster")
+        typer.echo(f"{label} is the candidate of {name} already; its checks in Dagster say what came of it")
         return
     registry.set_alias(name, CANDIDATE, version)
     typer.echo(f"{label} is the candidate of {name}; the version sensor takes it from there")

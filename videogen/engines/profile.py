@@ -90,9 +90,13 @@ class LatencyProfile:
             )
         return (whole + self.seconds("text_encoder", batch, streams)) / (batch * streams)
 
-    def best(self) -> tuple[int, int]:
-        """The batch size and the number of streams with the most videos per second; of near ties, the smaller batch."""
-        choices = {(p.batch, p.streams) for p in self.points if p.network == "denoiser"}
+    def best(self, streams: int | None = None) -> tuple[int, int]:
+        """The batch size and the number of streams with the most videos per second; of near ties, the smaller batch.
+
+        With `streams`, among the measurements of that many.
+        """
+        measured = {(p.batch, p.streams) for p in self.points if p.network == "denoiser"}
+        choices = {choice for choice in measured if streams in (None, choice[1])}
         cost = {choice: self.seconds_per_video(*choice) for choice in choices}
         limit = 1.03 * min(cost.values())
         return min(choice for choice in choices if cost[choice] <= limit)

@@ -59,11 +59,18 @@ def promotion(
         "champion/generation": serving.generation,
         "champion/previous": previous,
         "serving": table(rows),
+        **_no_longer_served(contest, serving),
         "way_back": f"videogen models rollback {parse_label(label)[0]}",
         **({"mlflow/unreachable": unmirrored} if unmirrored else {}),
         **links({"mlflow": registry.registry().ui_url(version)}),
     }
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(serving.version_digest))
+
+
+def _no_longer_served(contest: Contest, serving: Champion) -> Metadata:
+    """Targets that the champion before had an engine for, and this one has not: requests there have to wait."""
+    gone = sorted(set(contest.champion.targets) - set(serving.targets)) if contest.champion else []
+    return {"champion/no_longer_served": ", ".join(gone)} if gone else {}
 
 
 def champion_of(contest: Contest, instance: dg.DagsterInstance, kept: Artifacts, label: str) -> Champion:
@@ -78,12 +85,11 @@ def champion_of(contest: Contest, instance: dg.DagsterInstance, kept: Artifacts,
             raise dg.Failure(f"{label}: its engine for {one.target} was not judged; {again}", allow_retries=False)
     passed = {target: one.gates for target, one in judgements.items() if one.gates.outcome == "pass"}
     warm_ups = warm_ups_of(instance, label)
-    batch_sizes = {target: read_warm_up(kept.get(WARM_UPS_KIND, warm_ups[target])).batch_size for target in passed}
-    targets = {
-        one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest, batch_sizes[one.target])
-        for one in contest.own
-        if one.target in passed
-    }
+    targets = {}
+    for one in contest.own:
+        if one.target in passed:
+            batch_size = read_warm_up(kept.get(WARM_UPS_KIND, warm_ups[one.target])).batch_size
+            targets[one.target] = ServedEngine(one.engine_key, one.precision, passed[one.target].digest, batch_size)
     if not targets:
         reasons = "; ".join(f"{target}: {one.gates.reason}" for target, one in judgements.items())
         raise dg.Failure(f"no target of {label} passed all its gates: {reasons}", allow_retries=False)
