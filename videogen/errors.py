@@ -14,6 +14,7 @@
   + GenerationFailed: a request was fine, its video could not be made
   + StoreError
     - RecordNotFound, RecordDamaged, StoreConflict, LeaseLost, StoreUnavailable
+    - RecordExpired: a RecordNotFound that was there until lately
   + RegistryError
     - VersionNotFound, RegistryUnavailable
   + MediaError
@@ -108,6 +109,10 @@ class StoreError(VideogenError):
 
 class RecordNotFound(StoreError):
     """There is no record of that id."""
+
+
+class RecordExpired(RecordNotFound):
+    """There was a record of that id, until its time was over."""
 
 
 class RecordDamaged(StoreError):

@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "drain_overhead": (),
     "demo_times": (),
     "store": (),
+    "cache_policy": (),
     "gates_power": ("--champion", f"{SHIPPED}/1", "--candidate", f"{SHIPPED}/2", "--target", "openvino"),
 }
 

@@ -26,7 +26,7 @@ class StoreLimits:
     keep_requests: float = 7 * 86_400.0
     """From a request's or a batch's end to its removal."""
     keep_videos: float = 30 * 86_400.0
-    """From a video's publication to its removal."""
+    """From a video's publication to its expiry."""
     keep_sessions: float = 7 * 86_400.0
     """From the last use of a client's session to its end."""
     tenant_weights: Mapping[str, float] = field(default_factory=dict)
@@ -91,11 +91,13 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """A published video: `digest` is the sha256 of its MP4, `size` in bytes."""
+    """A published video: `digest` is the sha256 of its MP4, `size` in bytes. Times in seconds of the store's clock."""
 
     digest: str
     size: int
     created_at: float
+    expires_at: float
+    """It is not served from here on."""
     provenance: Mapping[str, Json]
 
 

@@ -8,7 +8,7 @@
 ...     store.finish_batch(batch.id, holder="run-1")
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from videogen.requests import AcceptedRequest, Lane
@@ -185,8 +185,15 @@ class Store:
         return self._videos.get(digest, generation)
 
     def read_video(self, digest: str) -> bytes:
-        """The MP4, verified. Raises RecordNotFound or RecordDamaged."""
+        """The MP4, verified. Raises RecordNotFound, RecordExpired for a while after its expiry, or RecordDamaged."""
         return self._videos.read(digest)
+
+    def stream_video(self, digest: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The MP4's bytes from `start` up to `stop` in pieces, each verified before it is given, in bounded memory.
+
+        Raises as `read_video`, RecordDamaged only while it is iterated, and InvalidRequest for a range outside of it.
+        """
+        return self._videos.stream(digest, start, stop)
 
     # Champions
 

@@ -1,21 +1,25 @@
-"""Published videos by the digest of their content: chunks first, then the record that makes them visible."""
+"""Published videos by the digest of their content: chunks first, then the record that makes them visible.
+
+A video is served until its `expires_at`, which its record holds: that a record is there proves nothing, for a restart
+may bring one back. For `GRACE_S` more it stays as a trace, so that what expired is told from what never was.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from videogen.errors import RecordDamaged, RecordNotFound
-from videogen.store.primitives import MapPut, Record, RecordStore, Set, SetPayload, Write
+from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
+from videogen.store.primitives import Is, MapPut, Record, RecordStore, Set, SetPayload, Write
 from videogen.store.records import Json, VideoRecord
 
 CHUNK_BYTES = 512 * 1024
 CHUNKS_PER_CALL = 8
 GRACE_S = 3600.0
-"""Chunks stay this much longer than the record that names them."""
+"""From a video's expiry to the end of its records. Who began to read it in time may go on for so long."""
 
 
 class Videos:
-    """`keep` in seconds from publication."""
+    """`keep` in seconds, from publication to expiry."""
 
     def __init__(self, records: RecordStore, keep: float) -> None:
         self.records, self.keep = records, keep
@@ -23,10 +27,13 @@ class Videos:
     def put(self, generation: str, mp4: bytes, provenance: Mapping[str, Json]) -> str:
         """Stores a video under its digest, which it gives. Until the last write it is not to be seen."""
         digest, chunks = hashlib.sha256(mp4).hexdigest(), -(-len(mp4) // CHUNK_BYTES)
+        chunk_digests: list[str] = []
         for first in range(0, chunks, CHUNKS_PER_CALL):
             part = range(first, min(first + CHUNKS_PER_CALL, chunks))
-            self.records.write_many([self._chunk(digest, index, mp4) for index in part])
-        facts = json.dumps(dict(provenance), sort_keys=True)
+            payloads = [mp4[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES] for index in part]
+            chunk_digests += [hashlib.sha256(payload).hexdigest() for payload in payloads]
+            self.records.write_many([self._chunk(digest, *item) for item in zip(part, payloads, strict=True)])
+        facts, now = json.dumps(dict(provenance), sort_keys=True), self.records.now()
         self.records.write(
             Write(
                 "video",
@@ -35,17 +42,23 @@ class Videos:
                     Set("state", "whole"),
                     Set("size", len(mp4)),
                     Set("chunks", chunks),
-                    Set("created_at", self.records.now()),
+                    Set("chunk_bytes", CHUNK_BYTES),
+                    Set("chunk_digests", chunk_digests),
+                    Set("created_at", now),
+                    Set("expires_at", now + self.keep),
                     # Two generations may give the same bytes; each keeps its own facts.
                     MapPut(generation, facts),
                 ),
-                ttl=self.keep,
+                ttl=self.keep + GRACE_S,
             )
         )
         return digest
 
     def get(self, digest: str, generation: str | None = None) -> VideoRecord:
-        """Raises RecordNotFound. Without `generation`, provenance is that of the first that made these bytes."""
+        """Raises RecordNotFound, RecordExpired for a while after its expiry.
+
+        Without `generation`, provenance is that of the first that made these bytes.
+        """
         record = self._whole(digest)
         entries = self.records.map_range("video", digest)
         facts = next((text for key, text in entries if generation in (None, key)), "{}")
@@ -53,43 +66,109 @@ class Videos:
             provenance = json.loads(facts)
         except ValueError as error:
             raise RecordDamaged(f"video {digest}: its provenance is damaged: {error}") from error
-        return VideoRecord(digest, record.count("size"), record.number("created_at"), provenance)
+        return VideoRecord(
+            digest, record.count("size"), record.number("created_at"), self._expires_at(record), provenance
+        )
 
     def read(self, digest: str) -> bytes:
-        """The MP4. Raises RecordNotFound, or RecordDamaged if its bytes are not those of its digest.
+        """The MP4. Raises as `get`, and RecordDamaged if its bytes are not those of its digest.
 
         A damaged video is marked, so that the next request for it is generated again.
         """
-        chunks = self._whole(digest).count("chunks")
-        found: list[bytes] = []
-        for first in range(0, chunks, CHUNKS_PER_CALL):
-            keys = [_chunk_key(digest, i) for i in range(first, min(first + CHUNKS_PER_CALL, chunks))]
-            found += [_payload(chunk) for chunk in self.records.read_many("chunk", keys)]
-        mp4 = b"".join(found)
+        record = self._whole(digest)
+        mp4 = b"".join(payload for _, payload in self._payloads(digest, range(record.count("chunks"))))
         if hashlib.sha256(mp4).hexdigest() != digest:
-            self.records.write(Write("video", digest, (Set("state", "damaged"),), create="never"))
-            raise RecordDamaged(f"video {digest}: its {len(mp4):,} bytes are not those that were published")
+            raise self._damaged(digest, record, f"its {len(mp4):,} bytes are not those that were published")
         return mp4
+
+    def stream(self, digest: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The MP4's bytes from `start` up to `stop`, chunk by chunk, each verified before it is given.
+
+        Holds at most `CHUNKS_PER_CALL` chunks. The call raises as `get`, and InvalidRequest for a range outside the
+        video; the iterator raises RecordDamaged, and marks the video as `read` does, before the first wrong byte.
+        """
+        record = self._whole(digest)
+        size = record.count("size")
+        end = size if stop is None else stop
+        if not 0 <= start <= end <= size:
+            raise InvalidRequest("range", f"{start}-{end}", f"0 <= start <= stop <= {size}, in bytes of the video")
+        return self._pieces(digest, record, start, end)
 
     def are_whole(self, digests: Sequence[str]) -> set[str]:
         """Those that can be served: their record says so. Their bytes are verified when they are read."""
         found = zip(digests, self.records.read_many("video", digests), strict=True)
-        return {d for d, record in found if isinstance(record, Record) and record.bins.get("state") == "whole"}
+        whole = {d: r for d, r in found if isinstance(r, Record) and r.bins.get("state") == "whole"}
+        now = self.records.now() if whole else 0.0
+        return {digest for digest, record in whole.items() if self._is_current(record, now)}
 
     def _whole(self, digest: str) -> Record:
         record = self.records.read("video", digest)
         if record is None or record.bins.get("state") != "whole":
             raise RecordNotFound(f"there is no video {digest}")
+        ago = self.records.now() - self._expires_at(record)
+        if ago >= 0:
+            raise RecordExpired(f"video {digest} expired {ago:,.0f} s ago")
         return record
 
-    def _chunk(self, digest: str, index: int, mp4: bytes) -> Write:
-        payload = mp4[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+    def _is_current(self, record: Record, now: float) -> bool:
+        try:
+            return now < self._expires_at(record)
+        except RecordDamaged:
+            return False  # so it is made again, which mends the record
+
+    def _expires_at(self, record: Record) -> float:
+        """Videos from before this was recorded expire as long after their publication as new ones do."""
+        if "expires_at" in record.bins:
+            return record.number("expires_at")
+        return record.number("created_at") + self.keep
+
+    def _pieces(self, digest: str, record: Record, start: int, stop: int) -> Iterator[bytes]:
+        size = record.count("chunk_bytes") or CHUNK_BYTES
+        digests = self._chunk_digests(digest, record, size)
+        wanted = range(start // size, -(-stop // size)) if start < stop else range(0)
+        for index, payload in self._payloads(digest, wanted):
+            if hashlib.sha256(payload).hexdigest() != digests[index]:
+                raise self._damaged(digest, record, f"its chunk {index} of {len(digests)} is not what was published")
+            yield payload[max(start - index * size, 0) : stop - index * size]
+
+    def _chunk_digests(self, digest: str, record: Record, chunk_bytes: int) -> Sequence[str]:
+        """What each chunk has to be. A video from before this was recorded is verified as a whole to learn it."""
+        if "chunk_digests" not in record.bins:
+            return self._digests_of_verified(digest, record)
+        try:
+            digests = record.texts("chunk_digests")
+        except RecordDamaged as error:
+            raise self._damaged(digest, record, str(error)) from error
+        if len(digests) != -(-record.count("size") // chunk_bytes):
+            raise self._damaged(digest, record, f"it has the digests of {len(digests)} chunks")
+        return digests
+
+    def _digests_of_verified(self, digest: str, record: Record) -> Sequence[str]:
+        whole, digests = hashlib.sha256(), []
+        for _, payload in self._payloads(digest, range(record.count("chunks"))):
+            whole.update(payload)
+            digests.append(hashlib.sha256(payload).hexdigest())
+        if whole.hexdigest() != digest:
+            raise self._damaged(digest, record, "its bytes are not those that were published")
+        return digests
+
+    def _payloads(self, digest: str, indices: range) -> Iterator[tuple[int, bytes]]:
+        """Chunks as they are, some at a time; empty where there is none."""
+        for first in range(0, len(indices), CHUNKS_PER_CALL):
+            part = indices[first : first + CHUNKS_PER_CALL]
+            keys = [_chunk_key(digest, index) for index in part]
+            for index, chunk in zip(part, self.records.read_many("chunk", keys), strict=True):
+                yield index, chunk.payload or b"" if isinstance(chunk, Record) else b""
+
+    def _damaged(self, digest: str, record: Record, what: str) -> RecordDamaged:
+        """Marks a video, unless it was put again since its record was read; gives the error to raise."""
+        when = Is("created_at", record.bins.get("created_at"))
+        self.records.write(Write("video", digest, (Set("state", "damaged"),), "never", when))
+        return RecordDamaged(f"video {digest}: {what}")
+
+    def _chunk(self, digest: str, index: int, payload: bytes) -> Write:
         return Write("chunk", _chunk_key(digest, index), (SetPayload(payload),), ttl=self.keep + GRACE_S)
 
 
 def _chunk_key(digest: str, index: int) -> str:
     return f"{digest}/{index:06d}"
-
-
-def _payload(chunk: Record | RecordDamaged | None) -> bytes:
-    return chunk.payload or b"" if isinstance(chunk, Record) else b""
