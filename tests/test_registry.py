@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from deploy.local.processes import listens
+from tests.fixtures.servers import free_port
 from videogen import mlflow_client
 from videogen.artifacts import Artifacts
 from videogen.errors import (
@@ -354,9 +356,7 @@ def test_two_threads_may_register_the_same_model(registry, tmp_path):
 @pytest.fixture
 def server(mlflow_uri, tmp_path):
     """A real MLflow server on loopback."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)),
         *("--backend-store-uri", mlflow_uri, "--artifacts-destination", str(tmp_path / "served")),
@@ -366,7 +366,7 @@ def server(mlflow_uri, tmp_path):
         process = subprocess.Popen(command, env=quiet, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
-        while not _answers(port):
+        while not listens(port):
             assert process.poll() is None, (tmp_path / "server.log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
             time.sleep(0.1)
@@ -374,11 +374,6 @@ def server(mlflow_uri, tmp_path):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow

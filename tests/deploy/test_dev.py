@@ -1,7 +1,6 @@
 """`make dev`: both UIs answer, show what is there, and end together."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -9,23 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.processes import listens
 from tests.fixtures.browser import chromium_page
+from tests.fixtures.servers import free_port
 from videogen import mlflow_client
 from videogen.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, SECONDS = "a-model-to-see", 180
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -42,13 +32,13 @@ def ports(tmp_path, monkeypatch):
     with log.open("w") as output:
         dev = subprocess.Popen([sys.executable, "-m", "deploy.local.dev"], cwd=ROOT, stdout=output, stderr=output)
     deadline = time.monotonic() + SECONDS
-    while not all(map(answers, found)):
+    while not all(map(listens, found)):
         assert dev.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.5)
     yield found
     dev.send_signal(signal.SIGINT)
     dev.wait(60)
-    assert not any(map(answers, found)), "something was left running"
+    assert not any(map(listens, found)), "something was left running"
 
 
 @pytest.mark.browser

@@ -4,7 +4,6 @@ import collections
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from deploy.local.processes import listens
+from tests.fixtures.servers import free_port
 from tests.sensors.making import submit
 from videogen.registry import ModelRegistry
 from videogen.store.store import Store
@@ -46,25 +47,18 @@ def environment(tmp_path, mlflow_uri):
 @pytest.fixture
 def code_server(environment, tmp_path):
     """A real code server with our definitions, as `dagster-daemon` would start one."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "dagster", "api", "grpc", "-m", "videogen_assets.definitions", "-p", str(port)]
     with (tmp_path / "code-server.log").open("w") as log:
         server = subprocess.Popen([*command, "-h", "127.0.0.1"], env=environment, cwd=tmp_path, stdout=log, stderr=log)
     deadline = time.monotonic() + 120
-    while not _answers(port):
+    while not listens(port):
         assert server.poll() is None, (tmp_path / "code-server.log").read_text()
         assert time.monotonic() < deadline, (tmp_path / "code-server.log").read_text()
         time.sleep(0.1)
     yield port
     server.kill()
     server.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow

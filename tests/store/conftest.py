@@ -2,7 +2,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.store.builders import Clock
 from videogen.store.backends.catalog import open_records
+from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.primitives import RecordStore
 
 
@@ -25,3 +27,14 @@ def open_more(backend_url: str) -> Iterator[Callable[[], RecordStore]]:
     yield more
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def plain(clock: Clock) -> MemoryRecordStore:
+    """Records whose time passes only when a test says so."""
+    return MemoryRecordStore(clock)

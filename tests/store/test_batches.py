@@ -1,16 +1,11 @@
 import pytest
 
-from tests.store.builders import Clock, accepted, memory_store
+from tests.store.builders import accepted, memory_store
 from videogen.errors import InvalidRequest, LeaseLost, RecordNotFound, StoreConflict
 from videogen.requests import new_id
 from videogen.store.batches import batch_id
 from videogen.store.primitives import MapPut, Set, Write
 from videogen.store.records import StoreLimits
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

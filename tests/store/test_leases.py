@@ -2,16 +2,11 @@ import hashlib
 
 import pytest
 
-from tests.store.builders import Clock, accepted, memory_store
+from tests.store.builders import accepted, memory_store
 from videogen.errors import LeaseLost, RecordDamaged, RecordNotFound
 from videogen.requests import new_id
 from videogen.store.primitives import MAX_PAYLOAD, SetPayload, Write
 from videogen.store.videos import CHUNK_BYTES
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -19,11 +19,6 @@ from videogen.store.videos import Videos
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def often_switched() -> Iterator[None]:
     """Threads take turns as often as they can."""
     before = sys.getswitchinterval()

@@ -25,16 +25,6 @@ TWENTY_AND_NO_MORE = RateLimit(per_second=0.001, burst=20)
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def plain(clock):
-    return MemoryRecordStore(clock)
-
-
-@pytest.fixture
 def buckets(plain):
     return RateLimits(plain)
 

@@ -1,15 +1,10 @@
 import pytest
 
-from tests.store.builders import DIGEST, Clock, accepted, drain_all, memory_store
+from tests.store.builders import DIGEST, accepted, drain_all, memory_store
 from videogen.errors import RecordNotFound
 from videogen.requests import new_id
 from videogen.store.primitives import Set, Write
 from videogen.store.records import StoreLimits
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -20,16 +20,6 @@ KEEP_S = 100.0
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def plain(clock):
-    return MemoryRecordStore(clock)
-
-
-@pytest.fixture
 def opened(plain):
     return Sessions(plain, KEEP_S)
 

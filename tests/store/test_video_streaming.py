@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.store.builders import Clock, accepted, drain_all, memory_store
+from tests.store.builders import accepted, drain_all, memory_store
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
 from videogen.requests import new_id
 from videogen.store import videos as module
@@ -33,11 +33,6 @@ def drop(records: RecordStore, kind: str, key: str) -> None:
     while records.read(kind, key) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -94,7 +94,11 @@ class Distances:
 
 def content_key(clips: Sequence[np.ndarray]) -> str:
     """The digest of the clips, in their order, and of how features are taken from them."""
-    return hashlib.sha256(" ".join([RECIPE, *map(clip_key, clips)]).encode()).hexdigest()[:40]
+    return _joined([clip_key(clip) for clip in clips])
+
+
+def _joined(keys: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join([RECIPE, *keys]).encode()).hexdigest()[:40]
 
 
 def features(artifacts: Artifacts, clips: Sequence[np.ndarray], threads: int = 1, fetch: bool = False) -> FeatureSet:
@@ -108,16 +112,16 @@ def features(artifacts: Artifacts, clips: Sequence[np.ndarray], threads: int = 1
 
     if not clips:
         raise QualityError("no clips to take features of")
-    known = known_features()
-    if all(clip_key(clip) in known for clip in clips):
-        return FeatureSet(np.stack([known[clip_key(clip)] for clip in clips]).astype(np.float64), len(clips[0]))
+    known, keys = known_features(), [clip_key(clip) for clip in clips]
+    if all(key in known for key in keys):
+        return FeatureSet(np.stack([known[key] for key in keys]).astype(np.float64), len(clips[0]))
 
     def fill(scratch: Path) -> None:
         from videogen.quality.i3d_fast import fast_logits
 
         save_file({"logits": fast_logits(artifacts, clips, threads, fetch)}, scratch / FILE)
 
-    folder, _ = artifacts.build(KIND, content_key(clips), fill)
+    folder, _ = artifacts.build(KIND, _joined(keys), fill)
     return FeatureSet(load_file(folder / FILE)["logits"], len(clips[0]))
 
 

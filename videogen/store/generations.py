@@ -164,11 +164,7 @@ class Generations:
 
     def waiters(self, key: str) -> list[str]:
         """The ids of the requests on the list; some may have ended."""
-        found, after = [], ""
-        while page := self.records.map_range("waiters", key, after):
-            found += [request_id for request_id, _ in page]
-            after = page[-1][0]
-        return found
+        return [request_id for page in self.records.map_pages("waiters", key) for request_id, _ in page]
 
 
 def noted(error: str) -> str:

@@ -55,10 +55,8 @@ class LiveIndex:
         return heapq.merge(*(self._entries(lane, shard) for shard in range(SHARDS)), key=lambda entry: entry.key)
 
     def _entries(self, lane: Lane, shard: int) -> Iterator[LiveEntry]:
-        after = ""
-        while page := self.records.map_range(self.kind, f"{lane}/{shard:02d}", after, PAGE):
+        for page in self.records.map_pages(self.kind, f"{lane}/{shard:02d}", PAGE):
             yield from (LiveEntry(lane, key, value) for key, value in page)
-            after = page[-1][0]
 
     def _shard(self, lane: Lane, request_id: str) -> str:
         return f"{lane}/{crc32(request_id.encode()) % SHARDS:02d}"
@@ -81,8 +79,4 @@ class Journal:
             yield from reversed(self._hour(str(hour)))
 
     def _hour(self, hour: str) -> list[str]:
-        found, after = [], ""
-        while page := self.records.map_range(self.kind, hour, after, PAGE):
-            found += [key for key, _ in page]
-            after = page[-1][0]
-        return found
+        return [key for page in self.records.map_pages(self.kind, hour, PAGE) for key, _ in page]

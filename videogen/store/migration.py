@@ -68,32 +68,26 @@ def migrate(source: RecordStore, target: RecordStore, on_progress: Progress = la
 
     Memory is bounded by a batch of records and a page of a map. Damaged records are counted and left out.
     """
-    pair, tally = _Pair(source, target), Tally()
-    for found in pair.batches():
-        for name, record, other in found:
-            tally = tally.of(name, record)
-            if isinstance(record, Record) and pair.is_same(name, record, other):
-                tally = replace(tally, same=tally.same + 1)
-            elif isinstance(record, Record):
-                pair.copy(name, record, other)
-                tally = replace(tally, copied=tally.copied + 1)
+    pair = _Pair(source, target)
+
+    def copy(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
+        pair.copy(name, record, other)
+        return replace(tally, copied=tally.copied + 1)
+
+    def end(tally: Tally) -> None:
         target.flush()
         on_progress(tally)
-    return tally
+
+    return pair.walk(copy, end)
 
 
 def compare(source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
     """Digests of every record of `source` against `target`'s; changes nothing."""
-    pair, tally = _Pair(source, target), Tally()
-    for found in pair.batches():
-        for name, record, other in found:
-            tally = tally.of(name, record)
-            if isinstance(record, Record) and pair.is_same(name, record, other):
-                tally = replace(tally, same=tally.same + 1)
-            elif isinstance(record, Record):
-                tally = replace(tally, different=_and(tally.different, name))
-        on_progress(tally)
-    return tally
+
+    def count(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
+        return replace(tally, different=_and(tally.different, name))
+
+    return _Pair(source, target).walk(count, on_progress)
 
 
 def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
@@ -104,6 +98,19 @@ def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
 class _Pair:
     source: RecordStore
     target: RecordStore
+
+    def walk(self, differs: Callable[[Tally, Name, Record, Read], Tally], on_batch: Progress) -> Tally:
+        """Every record of the source; `differs` deals with one that the target does not hold as it is."""
+        tally = Tally()
+        for batch in self.batches():
+            for name, record, other in batch:
+                tally = tally.of(name, record)
+                if isinstance(record, Record) and self.is_same(name, record, other):
+                    tally = replace(tally, same=tally.same + 1)
+                elif isinstance(record, Record):
+                    tally = differs(tally, name, record, other)
+            on_batch(tally)
+        return tally
 
     def batches(self) -> Iterator[list[tuple[Name, Read, Read]]]:
         """Records of one kind as both hold them, some at a time."""
@@ -126,14 +133,14 @@ class _Pair:
         if record.payload is not None:
             operations.append(SetPayload(record.payload))
         self.target.write(Write(*name, tuple(operations), ttl=ttl))
-        for entries in _pages(self.source, name):
+        for entries in self.source.map_pages(*name, PAGE):
             self.target.write(Write(*name, tuple(MapPut(*entry) for entry in entries), ttl=ttl))
         if isinstance(other, Record):
             self._remove_stale_entries(name)
 
     def _remove_stale_entries(self, name: Name) -> None:
-        wanted = {key for entries in _pages(self.source, name) for key, _ in entries}
-        for entries in _pages(self.target, name):
+        wanted = {key for entries in self.source.map_pages(*name, PAGE) for key, _ in entries}
+        for entries in self.target.map_pages(*name, PAGE):
             stale = tuple(MapRemove(key) for key, _ in entries if key not in wanted)
             if stale:
                 self.target.write(Write(*name, stale))
@@ -148,13 +155,6 @@ def _expire_together(record: Record, other: Record) -> bool:
 def _digest(store: RecordStore, name: Name, record: Record) -> str:
     digest = hashlib.sha256(json.dumps(record.bins, sort_keys=True).encode())
     digest.update(b"none" if record.payload is None else hashlib.sha256(record.payload).digest())
-    for entries in _pages(store, name):
+    for entries in store.map_pages(*name, PAGE):
         digest.update(json.dumps(entries).encode())
     return digest.hexdigest()
-
-
-def _pages(store: RecordStore, name: Name) -> Iterator[list[tuple[str, str]]]:
-    after = ""
-    while page := store.map_range(*name, after, PAGE):
-        yield page
-        after = page[-1][0]

@@ -152,6 +152,11 @@ class Write:
         if any(isinstance(op, SetPayload) and len(op.payload) > MAX_PAYLOAD for op in self.operations):
             raise ValueError(f"a payload of more than {MAX_PAYLOAD:,} bytes; cut it into chunks")
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The bins that it names, each once."""
+        return tuple(dict.fromkeys(op.bin for op in self.operations if isinstance(op, Set | Add)))
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -226,6 +231,13 @@ class RecordStore(ABC):
     @abstractmethod
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         """Up to `limit` entries of a record's map whose key comes after `after`, in the order of their keys."""
+
+    def map_pages(self, kind: str, key: str, size: int = 1000) -> Iterator[list[tuple[str, str]]]:
+        """A record's whole map in the order of its keys, up to `size` entries at a time."""
+        after = ""
+        while page := self.map_range(kind, key, after, size):
+            yield page
+            after = page[-1][0]
 
     @abstractmethod
     def names(self) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TypeVar
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
@@ -295,5 +294,5 @@ def _seen(record: RequestRecord | None, states: dict[str, GenerationState]) -> R
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """The items in lists of `size`, read no further than asked."""
     rest = iter(items)
-    while chunk := list(islice(rest, size)):
+    while chunk := list(itertools.islice(rest, size)):
         yield chunk

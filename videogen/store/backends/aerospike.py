@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
-from videogen.store.backends.doubt import look_again, write_ids
-from videogen.store.primitives import Add, Record, RecordStore, Set, Write
+from videogen.store.backends.doubt import fault, look_again, write_ids
+from videogen.store.primitives import Record, RecordStore, Write
 
 PORT = 3000
 ANSWER_MS, ATTEMPT_MS = 3000, 1000
@@ -102,9 +102,7 @@ class AerospikeRecordStore(RecordStore):
             part = keys[first : first + size]
             results = self._together(self._dialect.reads(self._key(kind, key) for key in part))
             for key, result in zip(part, results, strict=True):
-                if result.result not in (OK, NOT_FOUND):
-                    raise StoreUnavailable(f"{self._where}: {kind} {key}: error {result.result} of the server")
-                there = result.result == OK
+                there = self._is_there(kind, key, result)
                 found.append(_record(f"{kind} {key}", result.record[2], math.nan) if there else None)
         return found
 
@@ -113,16 +111,19 @@ class AerospikeRecordStore(RecordStore):
         results = self._together(self._dialect.aged_reads(self._key(kind, key) for key in keys))
         changed = []
         for key, age, bins in zip(keys, results[::2], results[1::2], strict=True):
-            for result in (age, bins):
-                if result.result not in (OK, NOT_FOUND):
-                    raise StoreUnavailable(f"{self._where}: {kind} {key}: error {result.result} of the server")
-            if NOT_FOUND in (age.result, bins.result):
+            both = [self._is_there(kind, key, result) for result in (age, bins)]
+            if not all(both):
                 found[key] = None
                 continue
             found[key] = _record(f"{kind} {key}", bins.record[2], age.record[2][AGE] / 1000, bins.record[1]["ttl"])
             if age.record[1]["gen"] != bins.record[1]["gen"]:
                 changed.append(key)
         return changed
+
+    def _is_there(self, kind: str, key: str, result: Any) -> bool:
+        if result.result not in (OK, NOT_FOUND):
+            raise StoreUnavailable(f"{self._where}: {kind} {key}: error {result.result} of the server")
+        return result.result == OK
 
     def write(self, write: Write) -> Record | None:
         return self._write_one(write, next(self._ids))
@@ -147,9 +148,7 @@ class AerospikeRecordStore(RecordStore):
                 found.append(_named(write, result.record[2]) if result.result == OK else None)
             else:
                 error = f"{self._where}: {write.kind} {write.key}: error {result.result} of the server"
-                found.append(
-                    self._read_back(write, write_id, (StoreInDoubt if result.in_doubt else StoreUnavailable)(error))
-                )
+                found.append(self._read_back(write, write_id, fault(error, result.in_doubt)))
         return found
 
     def _write_one(self, write: Write, write_id: str) -> Record | None:
@@ -263,8 +262,7 @@ class AerospikeRecordStore(RecordStore):
             raise self._fault(error) from error
 
     def _fault(self, error: Any) -> StoreUnavailable:
-        kind = StoreInDoubt if error.in_doubt else StoreUnavailable
-        return kind(f"{self._where}: {type(error).__name__} {error.code}: {error.msg}")
+        return fault(f"{self._where}: {type(error).__name__} {error.code}: {error.msg}", error.in_doubt)
 
 
 def _settings(netloc: str) -> dict[str, Any]:
@@ -303,5 +301,4 @@ def _record(name: str, bins: Mapping[str, Any], age: float, ttl: int = NO_TTL) -
 
 
 def _named(write: Write, bins: Mapping[str, Any]) -> Record:
-    names = [operation.bin for operation in write.operations if isinstance(operation, Set | Add)]
-    return Record({name: bins[name] for name in names if bins.get(name) is not None})
+    return Record({name: bins[name] for name in write.named if bins.get(name) is not None})

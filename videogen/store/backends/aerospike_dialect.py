@@ -66,8 +66,7 @@ def writes(told: Iterable[tuple[Any, list[dict[str, Any]], dict[str, Any]]]) -> 
 def operations(write: Write, write_id: str) -> list[dict[str, Any]]:
     """A write's operations, its id, and reads of the bins it names."""
     changes = [_operation(operation) for operation in write.operations]
-    names = dict.fromkeys(operation.bin for operation in write.operations if isinstance(operation, Set | Add))
-    return [plain.write(WRITE_ID, write_id), *changes, *map(plain.read, names)]
+    return [plain.write(WRITE_ID, write_id), *changes, *map(plain.read, write.named)]
 
 
 def policy(write: Write) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""After a write whose answer was lost: looking until the server says what became of it."""
+"""Writes whose answer was lost: told apart by an id, and looked for until the server says what became of them."""
 
 import itertools
 import secrets
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from videogen.errors import StoreUnavailable
+from videogen.errors import StoreInDoubt, StoreUnavailable
 
 T = TypeVar("T")
 PATIENCE_S = 3.0
@@ -14,6 +14,11 @@ PATIENCE_S = 3.0
 SETTLE_S = 0.5
 """What a server was sent before it hung may be overtaken, when it goes on, by the question what became of it."""
 PAUSE_S = 0.05
+
+
+def fault(text: str, in_doubt: bool) -> StoreUnavailable:
+    """The error of a server that gave none of its own answers."""
+    return StoreInDoubt(text) if in_doubt else StoreUnavailable(text)
 
 
 def write_ids() -> Iterator[str]:

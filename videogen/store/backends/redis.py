@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
-from videogen.store.backends.doubt import look_again, write_ids
+from videogen.store.backends.doubt import fault, look_again, write_ids
 from videogen.store.primitives import (
     Add,
     Condition,
@@ -216,7 +216,7 @@ class RedisRecordStore(RecordStore):
             yield
         except errors.RedisError as error:
             in_doubt = isinstance(error, errors.TimeoutError | errors.ConnectionError)
-            raise (StoreInDoubt if in_doubt else StoreUnavailable)(f"{self._where}: {error}") from error
+            raise fault(f"{self._where}: {error}", in_doubt) from error
 
 
 def _arguments(write: Write, write_id: str) -> list[str | bytes]:
@@ -299,6 +299,5 @@ def _record_of(answer: Sequence[bytes]) -> Record:
 
 
 def _named(write: Write, fields: Mapping[bytes, bytes]) -> Record:
-    names = [operation.bin for operation in write.operations if isinstance(operation, Set | Add)]
-    texts = {name: fields.get(BIN + name.encode()) for name in names}
+    texts = {name: fields.get(BIN + name.encode()) for name in write.named}
     return Record({name: json.loads(text) for name, text in texts.items() if text is not None})

@@ -42,8 +42,7 @@ def holds(condition: Condition, record: Record, map_get: MapGet) -> bool:
 
 def named(write: Write, after: Record) -> Record:
     """Of the record after a write, the bins that it names."""
-    names = [operation.bin for operation in write.operations if isinstance(operation, Set | Add)]
-    return Record({name: after.bins[name] for name in names if name in after.bins})
+    return Record({name: after.bins[name] for name in write.named if name in after.bins})
 
 
 def applied(operations: tuple[Operation, ...], record: Record | None) -> Record:
