@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.servers import aerospike_server, redis_server
+from tests.fixtures.servers import aerospike_server, redis_server, send
 from tests.store.builders import accepted
 from videogen.errors import StoreInDoubt, StoreUnavailable
 from videogen.store.backends.aerospike import ATTEMPT_MS
@@ -55,10 +55,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
             contexts.append(redis_server(tmp_path, port=port))
             running.append(contexts[-1].__enter__()[1])
 
-        def send(what: signal.Signals) -> None:
-            running[-1].send_signal(what)
+        def send_it(what: signal.Signals) -> None:
+            send(running[-1], what)
 
-        yield Server(url, send, kill, start)
+        yield Server(url, send_it, kill, start)
         for context in contexts:
             context.__exit__(None, None, None)
 
