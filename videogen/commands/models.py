@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from videogen.errors import InvalidRequest
+from videogen.labels import parse_label
 from videogen.opening import open_registry, open_store
 from videogen.settings import read_settings
 
@@ -120,11 +121,3 @@ def card(label: Label) -> None:
         if not text.is_file():
             raise InvalidRequest("version", label, "a version whose folder has a README.md, its card")
         Console().print(Markdown(text.read_text()))
-
-
-def parse_label(label: str) -> tuple[str, int]:
-    """`videogen-tiny@2` -> ("videogen-tiny", 2). Raises InvalidRequest."""
-    name, at, version = label.rpartition("@")
-    if not (name and at and version.isascii() and version.isdecimal()):
-        raise InvalidRequest("version", label, "NAME@NUMBER, such as videogen-tiny@2")
-    return name, int(version)
