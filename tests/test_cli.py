@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from videogen.cli import app
+from videogen.store.records import Champion
+from videogen.store.store import Store
 
 HEAVY = (
     "torch",
@@ -59,3 +61,36 @@ def test_a_version_that_is_no_label_is_refused(label):
     result = run("models", "promote", label)
     assert result.exit_code == 2
     assert f"version: got {label!r}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["foo://", "nonsense", "embedded:", "redis://127.0.0.1:port", "embedded:{here}/missing"]
+)
+def test_a_store_that_is_not_there_is_refused_and_nothing_is_made(tmp_path, url):
+    bad, good = url.format(here=tmp_path), f"embedded:{tmp_path}/new"
+    for command in (["doctor", bad], ["migrate", "--from", bad, "--to", good]):
+        result = run("store", *command)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.count("\n") == 1 and repr(bad) in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_records_is_no_source(tmp_path):
+    with Store.open(f"embedded:{tmp_path}/empty"):
+        pass
+    result = run("store", "migrate", "--from", f"embedded:{tmp_path}/empty", "--to", f"embedded:{tmp_path}/new")
+    assert result.exit_code == 2
+    assert "holds none" in result.stderr and not (tmp_path / "new").exists()
+
+
+def test_an_error_does_not_repeat_a_password():
+    result = run("store", "doctor", "redis://me:secret@127.0.0.1:port")
+    assert result.exit_code == 2 and "secret" not in result.output
+
+
+@pytest.mark.parametrize("target", ["nonsense", "foo://"])
+def test_a_target_that_names_no_store_is_refused(tmp_path, target):
+    with Store.open(f"embedded:{tmp_path}/old") as store:
+        store.promote("m", Champion("d" * 64, "m@1", {}), 0)
+    result = run("store", "migrate", "--from", f"embedded:{tmp_path}/old", "--to", target)
+    assert result.exit_code == 2 and repr(target) in result.stderr

@@ -12,9 +12,11 @@ from videogen.commands.show import show
 from videogen.commands.status import status
 from videogen.commands.store import store
 from videogen.commands.submit import submit
-from videogen.errors import InvalidRequest, InvalidSetting, VideogenError
+from videogen.errors import InvalidRequest, InvalidSetting, InvalidStoreUrl, VersionNotFound, VideogenError
 
 BAD_INPUT = 2
+AT_FAULT = InvalidRequest | InvalidSetting | InvalidStoreUrl | VersionNotFound
+"""What says that the one who typed the command can mend it."""
 
 
 class Commands(TyperGroup):
@@ -25,8 +27,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except VideogenError as error:
             typer.echo(f"videogen: {' '.join(str(error).split())}", err=True)
-            at_fault = isinstance(error, InvalidRequest | InvalidSetting)
-            raise typer.Exit(BAD_INPUT if at_fault else 1) from error
+            raise typer.Exit(BAD_INPUT if isinstance(error, AT_FAULT) else 1) from error
         except OSError as error:  # a full disk, a folder that may not be written
             where = f"{error.filename}: " if error.filename else ""
             typer.echo(f"videogen: {where}{error.strerror or error}", err=True)

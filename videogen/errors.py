@@ -15,6 +15,7 @@
   + StoreError
     - RecordNotFound, RecordDamaged, StoreConflict, LeaseLost, StoreUnavailable
     - RecordExpired: a RecordNotFound that was there until lately
+    - InvalidStoreUrl: a StoreUnavailable whose URL is at fault
   + RegistryError
     - VersionNotFound, RegistryUnavailable
   + MediaError
@@ -23,6 +24,8 @@
   + QualityError
     - MetricUnavailable: what a measure needs is not on this machine
 """
+
+import re
 
 
 class VideogenError(Exception):
@@ -129,6 +132,17 @@ class LeaseLost(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached."""
+
+
+class InvalidStoreUrl(StoreUnavailable):
+    """A URL names no store that there is or could be. Names the URL and what is allowed."""
+
+    def __init__(self, url: str, allowed: str) -> None:
+        super().__init__(f"store URL: got {re.sub(r'(?<=://)[^/@]*@', '…@', url)!r}; allowed: {allowed}")
+        self.url, self.allowed = url, allowed
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.url, self.allowed)
 
 
 class StoreInDoubt(StoreUnavailable):

@@ -89,6 +89,7 @@ def test_a_server_that_does_not_answer_is_named():
 
 
 def test_an_embedded_store_has_nothing_to_set(tmp_path):
+    open_records(f"embedded:{tmp_path}").close()
     assert doctor(f"embedded:{tmp_path}").exit_code == 0
 
 

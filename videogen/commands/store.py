@@ -30,11 +30,12 @@ Url = Annotated[
 def doctor(url: Url = None) -> None:
     """Check a live server against what the store needs: each setting that does not suit, with its fix.
 
-    Ends with code 1 when something needs fixing. Notes are things that work, but that you may want to know.
+    Ends with code 1 when something needs fixing. Notes are things that work, but that you may want to know. An embedded
+    store that is not there is not made.
     """
-    from videogen.store.backends.catalog import open_records
+    from videogen.store.backends.catalog import open_existing
 
-    report, records = Report(), open_records(url or read_settings().store_url)
+    report, records = Report(), open_existing(url or read_settings().store_url)
     try:
         report.tell("store", records.examine())
     finally:
@@ -54,13 +55,16 @@ def migrate(
     is in use; make the last one while nothing writes, then point VIDEOGEN_STORE_URL to the new store. The old one is
     not changed, so the way back is to point to it again, as long as the new one has taken nothing in.
     """
-    from videogen.store.backends.catalog import open_records
+    from videogen.store.backends.catalog import open_existing, open_records
     from videogen.store.migration import compare
     from videogen.store.migration import migrate as copy
 
     if source == target:
         raise InvalidRequest("--to", target, "another store than --from")
-    old, new = open_records(source), open_records(target)
+    old = open_existing(source)
+    if not any(old.names()):
+        raise InvalidRequest("--from", source, "a store that holds records; this one holds none")
+    new = open_records(target)
     try:
         found = _watched("copying", lambda tell: copy(old, new, tell))
         typer.echo(

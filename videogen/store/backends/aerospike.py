@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
 from videogen.store.backends.doubt import fault, look_again, write_ids
@@ -52,7 +52,7 @@ class AerospikeRecordStore(RecordStore):
         parts, options = urlsplit(url), parse_qs(urlsplit(url).query)
         self._namespace = parts.path.strip("/")
         if not self._namespace or not parts.netloc:
-            raise StoreUnavailable(f"store URL: got {url!r}; it names no host or no namespace")
+            raise InvalidStoreUrl(url, "aerospike://<host>[:3000][,<host>…]/<namespace>")
         self._media, self._prefix = options.get("media", [self._namespace])[0], options.get("prefix", [""])[0]
         self._where = f"aerospike://{parts.netloc.rpartition('@')[2]}/{self._namespace}"
         self._settings, self._latest = _settings(parts.netloc), 0.0

@@ -1,8 +1,9 @@
 """The backend that a URL names. A further one is a file beside these, and a line here."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from videogen.errors import StoreUnavailable
+from videogen.errors import InvalidStoreUrl
 from videogen.store.primitives import RecordStore
 
 
@@ -15,10 +16,14 @@ def _memory(url: str) -> RecordStore:
 def _embedded(url: str) -> RecordStore:
     from videogen.store.backends.embedded import EmbeddedRecordStore
 
+    return EmbeddedRecordStore(_folder(url))
+
+
+def _folder(url: str) -> Path:
     folder = url.partition(":")[2].removeprefix("//")
     if not folder:
-        raise StoreUnavailable(f"store URL: got {url!r}; allowed: {BACKENDS['embedded'][0]}")
-    return EmbeddedRecordStore(folder)
+        raise InvalidStoreUrl(url, BACKENDS["embedded"][0])
+    return Path(folder)
 
 
 def _redis(url: str) -> RecordStore:
@@ -43,8 +48,21 @@ BACKENDS: dict[str, tuple[str, Callable[[str], RecordStore]]] = {
 
 
 def open_records(url: str) -> RecordStore:
-    """The records that `url` names. Raises StoreUnavailable."""
+    """The records that `url` names. Raises InvalidStoreUrl, StoreUnavailable."""
     scheme = url.partition(":")[0]
     if ":" not in url or scheme not in BACKENDS:
-        raise StoreUnavailable(f"store URL: got {url!r}; allowed: {'; '.join(form for form, _ in BACKENDS.values())}")
-    return BACKENDS[scheme][1](url)
+        raise InvalidStoreUrl(url, "; ".join(form for form, _ in BACKENDS.values()))
+    form, opened = BACKENDS[scheme]
+    try:
+        return opened(url)
+    except ValueError as error:  # a port that is no number
+        raise InvalidStoreUrl(url, f"{form} ({error})") from error
+
+
+def open_existing(url: str) -> RecordStore:
+    """As `open_records`, but an embedded store that is not there is an InvalidStoreUrl, and is not made."""
+    from videogen.store.backends.embedded import FILE
+
+    if url.startswith("embedded:") and not (_folder(url) / FILE).is_file():
+        raise InvalidStoreUrl(url, f"a folder that holds a store, {FILE}; this one holds none")
+    return open_records(url)
