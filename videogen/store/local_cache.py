@@ -1,5 +1,7 @@
 """Videos in the memory of one process, in front of the store: those whose bytes spare the most GPU time.
 
+None is given after its expiry, and none that the store gives no more for longer than `CONFIRM_EVERY_S`.
+
 When there is no room for all, those of the highest priority stay. The priority is that of GreedyDual-Size-Frequency
 (L. Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69R1, 1998):
 
@@ -15,14 +17,18 @@ import heapq
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from videogen.errors import RecordExpired
+from videogen.errors import RecordDamaged, RecordExpired, RecordNotFound
 from videogen.store.backends.clock import boot_seconds
 
 WINDOW = 10_000
 """Requests over which frequencies are counted."""
 LOOK_EVERY_S = 60.0
+CONFIRM_EVERY_S = 60.0
+"""Of the store's clock: what is here is given for so long until the store is asked whether it still gives it."""
+Confirm = Callable[[], float]
+"""Asks the store for a video's expiry. Raises RecordNotFound or RecordDamaged if the video is not given any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class CacheStats:
 class _Entry:
     video: LoadedVideo
     priority: float
+    confirmed_at: float
 
 
 class LocalVideoCache:
@@ -76,28 +83,59 @@ class LocalVideoCache:
         self._hits = self._misses = self._evictions = 0
         self._saved = 0.0
 
-    def get(self, digest: str, load: Callable[[], LoadedVideo]) -> bytes:
+    def get(self, digest: str, load: Callable[[], LoadedVideo], confirm: Confirm | None = None) -> bytes:
         """The MP4; `load` fetches it if it is not here, several times if several threads miss it at once.
 
-        Raises what `load` raises, and RecordExpired if what it gave has expired meanwhile.
+        Raises what `load` and `confirm` raise, and RecordExpired if what was loaded has expired meanwhile.
+        """
+        found = self.find(digest, confirm)
+        return self.fill(digest, load) if found is None else found
+
+    def find(self, digest: str, confirm: Confirm | None = None) -> bytes | None:
+        """The MP4 if it is here. What was not confirmed for `CONFIRM_EVERY_S` is, if `confirm` is given.
+
+        Raises what `confirm` raises; what the store does not give any more leaves.
         """
         now = self._now()
         with self._lock:
             self._drop_expired(now)
             self._asked.add(digest)
             entry = self._entries.get(digest)
-            if entry is not None:
-                self._hits += 1
-                self._saved += entry.video.gpu_seconds
-                entry.priority = max(entry.priority, self._priority(digest, entry.video))
-                return entry.video.mp4
-            self._misses += 1
+            if entry is None:
+                self._misses += 1
+                return None
+            if confirm is None or now - entry.confirmed_at < CONFIRM_EVERY_S:
+                return self._hit(digest, entry)
+        self._confirm(digest, entry, confirm, now)
+        with self._lock:
+            return self._hit(digest, entry)
+
+    def fill(self, digest: str, load: Callable[[], LoadedVideo]) -> bytes:
+        """The MP4 that `load` fetches, kept if there is room for it. Raises as `get`."""
+        asked = self._now()
         video = load()
         if video.expires_at <= self._now():
             raise RecordExpired(f"video {digest} expired while it was read")
         with self._lock:
-            self._offer(digest, video)
+            self._offer(digest, video, asked)
         return video.mp4
+
+    def _hit(self, digest: str, entry: _Entry) -> bytes:
+        self._hits += 1
+        self._saved += entry.video.gpu_seconds
+        entry.priority = max(entry.priority, self._priority(digest, entry.video))
+        return entry.video.mp4
+
+    def _confirm(self, digest: str, entry: _Entry, confirm: Confirm, now: float) -> None:
+        try:
+            expires_at = confirm()
+        except (RecordNotFound, RecordDamaged):
+            with self._lock:
+                self._keep({name: held for name, held in self._entries.items() if held is not entry})
+            raise
+        with self._lock:
+            entry.video, entry.confirmed_at = replace(entry.video, expires_at=expires_at), now
+            self._first_expiry = min(self._first_expiry, expires_at)
 
     def stats(self) -> CacheStats:
         now = self._now()
@@ -109,11 +147,11 @@ class LocalVideoCache:
     def _priority(self, digest: str, video: LoadedVideo) -> float:
         return self._clock + self._asked.count(digest) * video.gpu_seconds / max(len(video.mp4), 1)
 
-    def _offer(self, digest: str, video: LoadedVideo) -> None:
+    def _offer(self, digest: str, video: LoadedVideo, asked: float) -> None:
         """Takes a video in, unless all that would have to leave for it is worth more."""
         if digest in self._entries or len(video.mp4) > self.max_bytes:
             return
-        entry = _Entry(video, self._priority(digest, video))
+        entry = _Entry(video, self._priority(digest, video), asked)
         if not self._make_room(len(video.mp4), entry.priority):
             self._clock = max(self._clock, entry.priority)
             return
@@ -151,11 +189,14 @@ class LocalVideoCache:
     def _drop_expired(self, now: float) -> None:
         if now < self._first_expiry:
             return
-        self._entries = {digest: entry for digest, entry in self._entries.items() if entry.video.expires_at > now}
-        self._order = [(entry.priority, digest) for digest, entry in self._entries.items()]
+        self._keep({digest: entry for digest, entry in self._entries.items() if entry.video.expires_at > now})
+
+    def _keep(self, entries: dict[str, _Entry]) -> None:
+        self._entries = entries
+        self._order = [(entry.priority, digest) for digest, entry in entries.items()]
         heapq.heapify(self._order)
-        self._bytes = sum(len(entry.video.mp4) for entry in self._entries.values())
-        self._first_expiry = min((entry.video.expires_at for entry in self._entries.values()), default=math.inf)
+        self._bytes = sum(len(entry.video.mp4) for entry in entries.values())
+        self._first_expiry = min((entry.video.expires_at for entry in entries.values()), default=math.inf)
 
 
 class _Frequencies:

@@ -209,6 +209,9 @@ class RecordStore(ABC):
     Every method raises StoreUnavailable when the backend cannot be reached or has no room.
     """
 
+    asks_a_server = True
+    """Does `now` take a round trip?"""
+
     @abstractmethod
     def now(self) -> float:
         """The store's own clock in seconds; it never runs backwards, not even over a restart of the machine."""

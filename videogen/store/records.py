@@ -33,6 +33,8 @@ class StoreLimits:
     """How much more than a tenant that is not named one gets of what is answered."""
     share_between_tenants: bool = False
     """May one tenant's request be answered with another's video?"""
+    local_cache_bytes: int = 64 * 1024 * 1024
+    """Of videos that a process keeps in its memory, in front of the store; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from videogen.store.champions import Champions
 from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.leases import Leases
+from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
 from videogen.store.primitives import RecordStore
 from videogen.store.queue import RequestQueue
 from videogen.store.rate_limits import RateLimits
@@ -47,7 +48,8 @@ class Store:
 
     def __init__(self, records: RecordStore, limits: StoreLimits | None = None) -> None:
         self.records, self.limits = records, limits or StoreLimits()
-        generations, self._videos = Generations(records, self.limits), Videos(records, self.limits.keep_videos)
+        generations = Generations(records, self.limits)
+        self._videos = Videos(records, self.limits.keep_videos, _local_cache(records, self.limits.local_cache_bytes))
         self._queue = RequestQueue(records, generations, self._videos, self.limits)
         self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
         self._batches = Batches(records, self._queue, self.limits)
@@ -185,7 +187,10 @@ class Store:
         return self._videos.get(digest, generation)
 
     def read_video(self, digest: str) -> bytes:
-        """The MP4, verified. Raises RecordNotFound, RecordExpired for a while after its expiry, or RecordDamaged."""
+        """The MP4, verified, from this process's memory where it is held: see `videogen.store.local_cache`.
+
+        Raises RecordNotFound, RecordExpired for a while after its expiry, or RecordDamaged.
+        """
         return self._videos.read(digest)
 
     def stream_video(self, digest: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -194,6 +199,10 @@ class Store:
         Raises as `read_video`, RecordDamaged only while it is iterated, and InvalidRequest for a range outside of it.
         """
         return self._videos.stream(digest, start, stop)
+
+    def cache_stats(self) -> CacheStats | None:
+        """What this process's own cache of videos did; None where it has none."""
+        return None if self._videos.cache is None else self._videos.cache.stats()
 
     # Champions
 
@@ -215,3 +224,8 @@ class Store:
     def champion_history(self, model: str) -> list[ChampionMove]:
         """Every move of the pointer, oldest first."""
         return self._champions.history(model)
+
+
+def _local_cache(records: RecordStore, max_bytes: int) -> LocalVideoCache | None:
+    now = CarriedClock(records.now) if records.asks_a_server else records.now
+    return LocalVideoCache(max_bytes, now) if max_bytes else None

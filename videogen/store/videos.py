@@ -6,23 +6,27 @@ may bring one back. For `GRACE_S` more it stays as a trace, so that what expired
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
+from videogen.store.local_cache import LoadedVideo, LocalVideoCache
 from videogen.store.primitives import Is, MapPut, Record, RecordStore, Set, SetPayload, Write
 from videogen.store.records import Json, VideoRecord
 
 CHUNK_BYTES = 512 * 1024
 CHUNKS_PER_CALL = 8
+HELD_BYTES = CHUNKS_PER_CALL * CHUNK_BYTES
+"""Of one video in memory while it is streamed; larger ones are not put into the local cache by a stream."""
 GRACE_S = 3600.0
 """From a video's expiry to the end of its records. Who began to read it in time may go on for so long."""
 
 
 class Videos:
-    """`keep` in seconds, from publication to expiry."""
+    """`keep` in seconds, from publication to expiry. `cache` is asked before the store for whole MP4s."""
 
-    def __init__(self, records: RecordStore, keep: float) -> None:
-        self.records, self.keep = records, keep
+    def __init__(self, records: RecordStore, keep: float, cache: LocalVideoCache | None = None) -> None:
+        self.records, self.keep, self.cache = records, keep, cache
 
     def put(self, generation: str, mp4: bytes, provenance: Mapping[str, Json]) -> str:
         """Stores a video under its digest, which it gives. Until the last write it is not to be seen."""
@@ -60,39 +64,68 @@ class Videos:
         Without `generation`, provenance is that of the first that made these bytes.
         """
         record = self._whole(digest)
-        entries = self.records.map_range("video", digest)
-        facts = next((text for key, text in entries if generation in (None, key)), "{}")
         try:
-            provenance = json.loads(facts)
+            provenance = self._provenance(digest, generation)
         except ValueError as error:
             raise RecordDamaged(f"video {digest}: its provenance is damaged: {error}") from error
         return VideoRecord(
             digest, record.count("size"), record.number("created_at"), self._expires_at(record), provenance
         )
 
+    def _provenance(self, digest: str, generation: str | None) -> Mapping[str, Json]:
+        entries = self.records.map_range("video", digest)
+        return json.loads(next((text for key, text in entries if generation in (None, key)), "{}"))
+
     def read(self, digest: str) -> bytes:
         """The MP4. Raises as `get`, and RecordDamaged if its bytes are not those of its digest.
 
         A damaged video is marked, so that the next request for it is generated again.
         """
-        record = self._whole(digest)
+        if self.cache is None:
+            return self._verified(digest, self._whole(digest))
+        return self.cache.get(digest, lambda: self._load(digest, self._whole(digest)), lambda: self._until(digest))
+
+    def _verified(self, digest: str, record: Record) -> bytes:
         mp4 = b"".join(payload for _, payload in self._payloads(digest, range(record.count("chunks"))))
         if hashlib.sha256(mp4).hexdigest() != digest:
             raise self._damaged(digest, record, f"its {len(mp4):,} bytes are not those that were published")
         return mp4
 
+    def _load(self, digest: str, record: Record) -> LoadedVideo:
+        mp4 = self._verified(digest, record)
+        return LoadedVideo(mp4, self._expires_at(record), self._gpu_seconds(digest))
+
+    def _gpu_seconds(self, digest: str) -> float:
+        """What making it took, by the first that made it; 1 where that is not told."""
+        try:
+            stages = self._provenance(digest, None).get("seconds")
+        except (ValueError, AttributeError):
+            stages = None
+        seconds = list(stages.values()) if isinstance(stages, dict) else [1.0]
+        return math.fsum(value for value in seconds if isinstance(value, int | float) and 0 <= value < math.inf)
+
+    def _until(self, digest: str) -> float:
+        return self._expires_at(self._whole(digest))
+
     def stream(self, digest: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The MP4's bytes from `start` up to `stop`, chunk by chunk, each verified before it is given.
 
-        Holds at most `CHUNKS_PER_CALL` chunks. The call raises as `get`, and InvalidRequest for a range outside the
-        video; the iterator raises RecordDamaged, and marks the video as `read` does, before the first wrong byte.
+        Holds at most `HELD_BYTES` beside the cache. The call raises as `get`, and InvalidRequest for a range outside
+        the video; the iterator raises RecordDamaged, and marks the video as `read` does, before the first wrong byte.
         """
+        held = None if self.cache is None else self.cache.find(digest, lambda: self._until(digest))
+        if held is not None:
+            return _slices(held, *_range(len(held), start, stop))
         record = self._whole(digest)
         size = record.count("size")
-        end = size if stop is None else stop
-        if not 0 <= start <= end <= size:
-            raise InvalidRequest("range", f"{start}-{end}", f"0 <= start <= stop <= {size}, in bytes of the video")
-        return self._pieces(digest, record, start, end)
+        wanted = _range(size, start, stop)
+        if self.cache is None or size > min(HELD_BYTES, self.cache.max_bytes):
+            return self._pieces(digest, record, *wanted)
+        return self._filling(self.cache, digest, record, *wanted)
+
+    def _filling(self, cache: LocalVideoCache, digest: str, record: Record, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes by way of the cache, which takes a video in whole."""
+        yield from _slices(cache.fill(digest, lambda: self._load(digest, record)), start, stop)
 
     def are_whole(self, digests: Sequence[str]) -> set[str]:
         """Those that can be served: their record says so. Their bytes are verified when they are read."""
@@ -172,3 +205,15 @@ class Videos:
 
 def _chunk_key(digest: str, index: int) -> str:
     return f"{digest}/{index:06d}"
+
+
+def _range(size: int, start: int, stop: int | None) -> tuple[int, int]:
+    end = size if stop is None else stop
+    if not 0 <= start <= end <= size:
+        raise InvalidRequest("range", f"{start}-{end}", f"0 <= start <= stop <= {size}, in bytes of the video")
+    return start, end
+
+
+def _slices(mp4: bytes, start: int, stop: int) -> Iterator[bytes]:
+    for first in range(start, stop, CHUNK_BYTES):
+        yield mp4[first : min(first + CHUNK_BYTES, stop)]

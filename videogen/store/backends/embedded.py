@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS clock (
 class EmbeddedRecordStore(RecordStore):
     """The records in `folder`, which is made if it isn't there."""
 
+    asks_a_server = False
+
     def __init__(self, folder: Path | str) -> None:
         self.path = Path(folder) / FILE
         self._idle: list[sqlite3.Connection] = []

@@ -22,6 +22,8 @@ class _Stored:
 class MemoryRecordStore(RecordStore):
     """`clock` gives seconds and must not run backwards."""
 
+    asks_a_server = False
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.RLock()
         self._records: dict[tuple[str, str], _Stored] = {}
