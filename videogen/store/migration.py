@@ -11,21 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
-from videogen.store.primitives import (
-    NEVER,
-    MapPut,
-    MapRemove,
-    Operation,
-    Record,
-    RecordStore,
-    Set,
-    SetPayload,
-    Write,
-)
+from videogen.store.copying import OWN_KINDS, PAGE, Name, Read, copy_record
+from videogen.store.primitives import Record, RecordStore
 
 BATCH = 64
-PAGE = 500
-"""Entries of a map in one write."""
 MOST_NAMED = 1000
 TTL_SLACK_S = 5.0
 """By which two stores' expiries may differ: some count in whole seconds."""
@@ -58,9 +47,6 @@ class Tally:
 
 
 Progress = Callable[[Tally], None]
-Name = tuple[str, str]
-"""Kind and key."""
-Read = Record | RecordDamaged | None
 
 
 def migrate(source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
@@ -71,8 +57,8 @@ def migrate(source: RecordStore, target: RecordStore, on_progress: Progress = la
     pair = _Pair(source, target)
 
     def copy(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
-        pair.copy(name, record, other)
-        return replace(tally, copied=tally.copied + 1)
+        done = copy_record(name, source, record, target, other)
+        return replace(tally, copied=tally.copied + done)
 
     def end(tally: Tally) -> None:
         target.flush()
@@ -114,7 +100,8 @@ class _Pair:
 
     def batches(self) -> Iterator[list[tuple[Name, Read, Read]]]:
         """Records of one kind as both hold them, some at a time."""
-        for kind, group in itertools.groupby(self.source.names(), key=lambda name: name[0]):
+        found = (name for name in self.source.names() if not name[0].startswith(OWN_KINDS))
+        for kind, group in itertools.groupby(found, key=lambda name: name[0]):
             names = (key for _, key in group)
             while keys := list(dict.fromkeys(itertools.islice(names, BATCH))):
                 sides = (store.read_many(kind, keys, aged=True) for store in (self.source, self.target))
@@ -124,26 +111,6 @@ class _Pair:
         if not isinstance(other, Record) or not _expire_together(record, other):
             return False
         return _digest(self.source, name, record) == _digest(self.target, name, other)
-
-    def copy(self, name: Name, record: Record, other: Read) -> None:
-        ttl = NEVER if record.expires_in is None else max(record.expires_in, 0.001)
-        old = other if isinstance(other, Record) else Record()
-        operations: list[Operation] = [Set(stale, None) for stale in old.bins if stale not in record.bins]
-        operations += [Set(bin_name, value) for bin_name, value in record.bins.items()]
-        if record.payload is not None:
-            operations.append(SetPayload(record.payload))
-        self.target.write(Write(*name, tuple(operations), ttl=ttl))
-        for entries in self.source.map_pages(*name, PAGE):
-            self.target.write(Write(*name, tuple(MapPut(*entry) for entry in entries), ttl=ttl))
-        if isinstance(other, Record):
-            self._remove_stale_entries(name)
-
-    def _remove_stale_entries(self, name: Name) -> None:
-        wanted = {key for entries in self.source.map_pages(*name, PAGE) for key, _ in entries}
-        for entries in self.target.map_pages(*name, PAGE):
-            stale = tuple(MapRemove(key) for key, _ in entries if key not in wanted)
-            if stale:
-                self.target.write(Write(*name, stale))
 
 
 def _expire_together(record: Record, other: Record) -> bool:
