@@ -288,6 +288,33 @@ def test_every_record_is_named(records):
     assert set(records.names()) == kinds
 
 
+def test_the_keys_of_one_kind_and_of_those_written_since(records):
+    kinds = [(kind, f"{i:03d}: {{x}} ü") for kind in ("kind", "kind-2", "media", "video") for i in range(300)]
+    for kind, key in kinds:
+        records.write(Write(kind, key, (Set("n", 1), MapPut("k"))))
+    for kind in ("kind", "video"):
+        assert set(records.keys(kind)) == {key for of, key in kinds if of == kind}
+    assert list(records.keys("nothing")) == []
+    time.sleep(0.05)
+    since = records.now()
+    assert list(records.keys("kind", since)) == []
+    records.write(put("new"))
+    records.write(put(kinds[7][1], MapPut("m")))
+    records.write(Write("video", "other", (Set("n", 1),)))
+    assert set(records.keys("kind", since)) == {"new", kinds[7][1]}
+    assert len(set(records.keys("kind", since - 3600))) == 301
+
+
+def test_it_tells_where_it_is_and_what_it_holds(records, backend_url):
+    records.write_many([put(str(i)) for i in range(5)])
+    found = records.facts()
+    assert found.where and found.where.partition(":")[0] == backend_url.partition(":")[0]
+    if found.records is not None:
+        assert found.records["kind"] == 5
+    if not backend_url.startswith("memory"):
+        assert found.version and found.bytes_used
+
+
 def test_a_record_says_when_it_expires(records):
     records.write_many([put("a", ttl=100.0), put("b")])
     soon, never = records.read_many("kind", ["a", "b"], aged=True)

@@ -4,9 +4,10 @@ A record is a few named bins, at most one payload of bytes, and at most one orde
 more than one record is an ordered sequence of these operations that can resume after any of them.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +18,7 @@ Value = None | bool | int | float | str | list[str]
 MAX_PAYLOAD = 1024 * 1024 - 4096
 """Bytes: Aerospike's default record of 1 MiB, less room for names and expiry."""
 MAX_BIN_NAME = 15
+KEYS_AT_ONCE = 256
 VALUE_RULE = "a Unicode text without NUL, a list of such texts, a number of at most 64 bits, a boolean or None"
 NEVER = 0.0
 """As a write's `ttl`: the record does not expire."""
@@ -203,6 +205,20 @@ class Record:
         return tuple(value)
 
 
+@dataclass(frozen=True, slots=True)
+class BackendFacts:
+    """`where` without credentials; None for what the backend does not tell. Bytes are those of all that it holds.
+
+    `records` counts by kind; what has expired may be in it until it is removed.
+    """
+
+    where: str
+    version: str | None = None
+    bytes_used: int | None = None
+    bytes_limit: int | None = None
+    records: Mapping[str, int] | None = None
+
+
 class RecordStore(ABC):
     """Records by kind and key. Safe to use from several threads and several processes at once.
 
@@ -248,6 +264,21 @@ class RecordStore(ABC):
         be missed. For copies and inspections: it reads the whole store, a page at a time.
         """
 
+    def keys(self, kind: str, since: float = 0.0) -> Iterator[str]:
+        """Keys of one kind; with `since`, of records that were last written then or later by the store's clock.
+
+        Else as `names`: for copies and inspections.
+        """
+        found = (key for of, key in self.names() if of == kind)
+        return found if since <= 0 else self._written_since(kind, found, since)
+
+    def _written_since(self, kind: str, keys: Iterator[str], since: float) -> Iterator[str]:
+        while part := list(itertools.islice(keys, KEYS_AT_ONCE)):
+            now = self.now()
+            for key, record in zip(part, self.read_many(kind, part, aged=True), strict=True):
+                if isinstance(record, RecordDamaged) or (record is not None and now - record.age >= since):
+                    yield key
+
     @abstractmethod
     def flush(self) -> None:
         """Returns when everything written so far will survive a power cut, as far as the backend can promise it."""
@@ -259,6 +290,10 @@ class RecordStore(ABC):
     def examine(self) -> list[Finding]:
         """What of the server's settings the store does not get on with, each with its fix; changes nothing."""
         return []
+
+    def facts(self) -> BackendFacts:
+        """Where the records are and how much room they take, as far as the backend can tell without a walk."""
+        return BackendFacts(type(self).__name__)
 
     @abstractmethod
     def close(self) -> None:

@@ -17,8 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
+from videogen.store.backends.aerospike_doctor import pairs
 from videogen.store.backends.doubt import fault, look_again, write_ids
-from videogen.store.primitives import Record, RecordStore, Write
+from videogen.store.primitives import BackendFacts, Record, RecordStore, Write
 
 PORT = 3000
 ANSWER_MS, ATTEMPT_MS = 3000, 1000
@@ -208,21 +209,52 @@ class AerospikeRecordStore(RecordStore):
     def names(self) -> Iterator[tuple[str, str]]:
         for namespace in dict.fromkeys((self._namespace, self._media)):
             for kind in self._kinds(namespace):
-                with self._asking():
-                    query = self.client.query(namespace, f"{self._prefix}{kind}")
-                    query.max_records = NAMES_PER_PAGE
-                    query.paginate()
-                    while not query.is_done():
-                        for key, *_ in query.results(options={"nobins": True}):
-                            yield kind, key[2]
+                yield from ((kind, key) for key in self._query(namespace, kind, {}))
+
+    def keys(self, kind: str, since: float = 0.0) -> Iterator[str]:
+        policy = {"expressions": self._dialect.written_since(since)} if since > 0 else {}
+        return self._query(self._key(kind, "")[0], kind, policy)
+
+    def _query(self, namespace: str, kind: str, policy: dict[str, Any]) -> Iterator[str]:
+        with self._asking():
+            query = self.client.query(namespace, f"{self._prefix}{kind}")
+            query.max_records = NAMES_PER_PAGE
+            query.paginate()
+            while not query.is_done():
+                for key, *_ in query.results(policy, {"nobins": True}):
+                    yield key[2]
 
     def _kinds(self, namespace: str) -> list[str]:
+        return sorted(self._sets(namespace))
+
+    def _sets(self, namespace: str) -> dict[str, int]:
+        """Records of each kind, all copies on all nodes counted."""
+        found: dict[str, int] = {}
+        for line in ";".join(self._info(f"sets/{namespace}").values()).split(";"):
+            facts = dict(part.partition("=")[::2] for part in line.split(":"))
+            name = facts.get("set", "")
+            if name and name.startswith(self._prefix):
+                kind = name.removeprefix(self._prefix)
+                found[kind] = found.get(kind, 0) + int(facts.get("objects", 0))
+        found.pop(CLOCK, None)
+        return found
+
+    def _info(self, command: str) -> dict[str, str]:
         with self._asking():
-            answers = self.client.info_all(f"sets/{namespace}").values()
-        sets = {part.partition(":")[0] for _, text in answers for field in text.strip().split(";")
-                for part in [field.partition("set=")[2]] if part}  # fmt: skip
-        kinds = (name.removeprefix(self._prefix) for name in sorted(sets) if name.startswith(self._prefix))
-        return [kind for kind in kinds if kind != CLOCK]
+            return {node: answer.strip() for node, (_, answer) in self.client.info_all(command).items()}
+
+    def facts(self) -> BackendFacts:
+        counts: dict[str, int] = {}
+        used = limit = 0
+        for namespace in dict.fromkeys((self._namespace, self._media)):
+            nodes = [pairs(text) for text in self._info(f"namespace/{namespace}").values()]
+            copies = max(int(node.get("effective_replication_factor", 1)) for node in nodes)
+            used += sum(int(node.get("data_used_bytes", 0)) for node in nodes)
+            limit += sum(int(node.get("data_total_bytes", 0)) for node in nodes)
+            for kind, objects in self._sets(namespace).items():
+                counts[kind] = counts.get(kind, 0) + objects // max(copies, 1)
+        builds = ", ".join(sorted(set(self._info("build").values())))
+        return BackendFacts(self._where, f"Aerospike {builds}", used, limit or None, counts)
 
     def flush(self) -> None:
         """Nothing to wait for: the community edition cannot be asked. See `flush-max-ms` and `replication-factor`."""
@@ -234,16 +266,12 @@ class AerospikeRecordStore(RecordStore):
     def examine(self) -> list[Finding]:
         from videogen.store.backends import aerospike_doctor
 
-        def info(command: str) -> dict[str, str]:
-            with self._asking():
-                return {node: answer.strip() for node, (_, answer) in self.client.info_all(command).items()}
-
         names = tuple(dict.fromkeys((self._namespace, self._media)))
-        there = {name for answer in info("namespaces").values() for name in answer.split(";")}
+        there = {name for answer in self._info("namespaces").values() for name in answer.split(";")}
         skew = 0.0
         with contextlib.suppress(StoreUnavailable):  # a full server may not even let its clock be asked
             skew = time.time() - self.now() if self._namespace in there else 0.0
-        return aerospike_doctor.examine(aerospike_doctor.look(info, names, skew, self._where))
+        return aerospike_doctor.examine(aerospike_doctor.look(self._info, names, skew, self._where))
 
     def close(self) -> None:
         if self._pid == os.getpid():

@@ -58,6 +58,11 @@ def aged_reads(keys: Iterable[Any]) -> Any:
     return batch.BatchRecords([batch.Read(key, ops) for key in keys for ops in _AGE_THEN_BINS])
 
 
+def written_since(seconds: float) -> Any:
+    """A filter: records that were last written then or later by the server's clock."""
+    return exp.GE(exp.LastUpdateTime(), int(seconds * 1e9)).compile()
+
+
 def writes(told: Iterable[tuple[Any, list[dict[str, Any]], dict[str, Any]]]) -> Any:
     """A batch of writes, each its key, operations and policy."""
     return batch.BatchRecords([batch.Write(key, operations, policy=policy) for key, operations, policy in told])

@@ -37,8 +37,8 @@ def look(info: Info, namespaces: tuple[str, ...], skew_s: float, where: str) -> 
     return Cluster(
         info("build"),
         info("edition"),
-        {name: {node: _pairs(text) for node, text in info(f"namespace/{name}").items()} for name in namespaces},
-        {node: _pairs(text) for node, text in info("statistics").items()},
+        {name: {node: pairs(text) for node, text in info(f"namespace/{name}").items()} for name in namespaces},
+        {node: pairs(text) for node, text in info("statistics").items()},
         skew_s,
         where,
     )
@@ -142,6 +142,6 @@ def _space(name: str, facts: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("fix", what, _set(name, "evict-used-pct=0"))
 
 
-def _pairs(text: str) -> dict[str, str]:
+def pairs(text: str) -> dict[str, str]:
     pairs = (part.partition("=") for part in text.strip().split(";"))
     return {key: value for key, _, value in pairs}

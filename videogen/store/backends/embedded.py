@@ -17,7 +17,7 @@ from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.locks import file_lock
 from videogen.store.backends.clock import boot_id, boot_seconds, continued_offset
 from videogen.store.backends.semantics import allows, applied, named
-from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
+from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, RecordStore, Write
 
 FILE = "store.db"
 BUSY_SECONDS = 60.0
@@ -91,10 +91,20 @@ class EmbeddedRecordStore(RecordStore):
             "SELECT kind, key FROM records WHERE (kind, key) > (?, ?) AND (expires IS NULL OR expires > ?) "
             "ORDER BY kind, key LIMIT ?"
         )
-        last = ("", "")
+        return self._walk(query, ("", ""))
+
+    def keys(self, kind: str, since: float = 0.0) -> Iterator[str]:
+        query = (
+            "SELECT key FROM records WHERE kind = ?1 AND written >= ?2 AND key > ?3 AND (expires IS NULL OR "
+            "expires > ?4) ORDER BY key LIMIT ?5"
+        )
+        return (key for (key,) in self._walk(query, ("",), (kind, since)))
+
+    def _walk(self, query: str, last: tuple[str, ...], fixed: tuple = ()) -> Iterator[tuple]:
+        """Rows of a query for those that come after `last`, a page at a time."""
         while True:
             with self._connection() as connection:
-                page = connection.execute(query, (*last, self.now(), KEYS_PER_QUERY)).fetchall()
+                page = connection.execute(query, (*fixed, *last, self.now(), KEYS_PER_QUERY)).fetchall()
             yield from page
             if not page:
                 return
@@ -113,6 +123,13 @@ class EmbeddedRecordStore(RecordStore):
             connection.executemany("DELETE FROM maps WHERE kind = ? AND key = ?", gone)
             connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
             return len(gone)
+
+    def facts(self) -> BackendFacts:
+        with self._connection() as connection:
+            counts = dict(connection.execute("SELECT kind, COUNT(*) FROM records GROUP BY kind"))
+        files = [self.path, self.path.with_name(f"{FILE}-wal")]
+        used = sum(file.stat().st_size for file in files if file.exists())
+        return BackendFacts(f"embedded:{self.path.parent}", f"SQLite {sqlite3.sqlite_version}", used, None, counts)
 
     def close(self) -> None:
         with self._lock:

@@ -3,12 +3,13 @@
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
 from videogen.store.backends.semantics import allows, applied, named
-from videogen.store.primitives import MapPut, MapRemove, Record, RecordStore, Write
+from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, RecordStore, Write
 
 
 @dataclass(slots=True)
@@ -57,6 +58,9 @@ class MemoryRecordStore(RecordStore):
             for name in gone:
                 del self._records[name]
             return len(gone)
+
+    def facts(self) -> BackendFacts:
+        return BackendFacts("memory", records=Counter(kind for kind, _ in self.names()))
 
     def close(self) -> None:
         """The records go with the object."""

@@ -21,6 +21,7 @@ from videogen.findings import Finding
 from videogen.store.backends.doubt import fault, look_again, write_ids
 from videogen.store.primitives import (
     Add,
+    BackendFacts,
     Condition,
     Either,
     Every,
@@ -172,9 +173,16 @@ class RedisRecordStore(RecordStore):
         return [(entry, value) for entry, _, value in entries]
 
     def names(self) -> Iterator[tuple[str, str]]:
+        return self._scan("")
+
+    def keys(self, kind: str, since: float = 0.0) -> Iterator[str]:
+        found = (key for _, key in self._scan(f"{kind}:"))
+        return found if since <= 0 else self._written_since(kind, found, since)
+
+    def _scan(self, start: str) -> Iterator[tuple[str, str]]:
         first, last = f"{self._namespace}:{{", "}"
         with self._asking():
-            for name in self._redis.scan_iter(match=f"{_literal(first)}*", count=KEYS_PER_CALL):
+            for name in self._redis.scan_iter(match=f"{_literal(first + start)}*", count=KEYS_PER_CALL):
                 text = _str(name)
                 if text.endswith(last):  # the others are maps
                     kind, _, key = text[len(first) : -len(last)].partition(":")
@@ -188,6 +196,12 @@ class RedisRecordStore(RecordStore):
     def purge(self) -> int:
         """Redis removes what has expired by itself."""
         return 0
+
+    def facts(self) -> BackendFacts:
+        with self._asking():
+            info: Any = self._redis.info()
+        limit = info.get("maxmemory") or None
+        return BackendFacts(self._where, f"Redis {info.get('redis_version')}", info.get("used_memory"), limit)
 
     def examine(self) -> list[Finding]:
         from videogen.store.backends import redis_doctor
