@@ -47,6 +47,19 @@ def test_without_a_name_the_file_is_called_by_the_prompt(run, folder, tmp_path):
     assert (tmp_path / "a-large-red-ring-moving-left-on-a-dotted-background.mp4").exists()
 
 
+def test_a_name_made_of_the_prompt_holds_no_punctuation(run, folder, tmp_path):
+    result = run("A red ring, moving left!", "--model", folder, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["a-red-ring-moving-left.mp4"]
+
+
+@pytest.mark.parametrize("name", ["ring.gif", "ring.webp", "ring"])
+def test_a_name_that_promises_another_format_is_refused(run, folder, tmp_path, name):
+    result = run(PROMPT, "--model", folder, "-o", tmp_path / name)
+    assert result.exit_code == 2
+    assert ".mp4" in result.stderr and not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -69,7 +82,7 @@ def test_bad_input_is_one_line_that_names_the_field_and_what_is_allowed(run, fol
 def test_a_folder_without_a_model_is_refused_without_a_traceback(run, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run(PROMPT, "--model", tmp_path / "empty")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "model_index.json does not exist" in result.stderr and "Traceback" not in result.output
 
 

@@ -28,6 +28,8 @@ class Commands(TyperGroup):
         except VideogenError as error:
             typer.echo(f"videogen: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(BAD_INPUT if isinstance(error, AT_FAULT) else 1) from error
+        except BrokenPipeError:  # what reads the output wants no more
+            raise
         except OSError as error:  # a full disk, a folder that may not be written
             where = f"{error.filename}: " if error.filename else ""
             typer.echo(f"videogen: {where}{error.strerror or error}", err=True)

@@ -66,7 +66,7 @@ class Request(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            raise _as_invalid_request(error.errors()[0]) from error
+            raise _as_invalid_request(_most_telling(error)) from error
 
 
 class AcceptedRequest(BaseModel):
@@ -89,7 +89,7 @@ class AcceptedRequest(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise _as_invalid_request(error.errors()[0]) from error
+            raise _as_invalid_request(_most_telling(error)) from error
 
 
 def parse_request(data: Mapping[str, Any]) -> Request:
@@ -166,9 +166,9 @@ def _check_text(request: Request, spec: ModelSpec, vocabulary: tuple[str, ...] |
         if not text.isprintable() and any(not c.isprintable() and not c.isspace() for c in text):
             raise InvalidRequest(field, text, "text without control characters")
         words = split_words(text)
-        unknown = [word for word in words if vocabulary is not None and word not in vocabulary]
+        unknown = [word for word in dict.fromkeys(words) if vocabulary is not None and word not in vocabulary]
         if unknown:
-            raise UnknownWord(field, unknown[0], _known(unknown[0], vocabulary or ()))
+            raise UnknownWord(field, unknown if unknown[1:] else unknown[0], _known(unknown, vocabulary or ()))
         if len(words) > most:
             raise InvalidRequest(field, text, f"at most {most} words, this has {len(words)}")
     if not split_words(request.prompt):
@@ -182,9 +182,10 @@ def split_words(text: str) -> list[str]:
     return [stripped for word in text.lower().split() if (stripped := word.strip(PUNCTUATION))]
 
 
-def _known(word: str, vocabulary: tuple[str, ...]) -> str:
-    near = get_close_matches(word, vocabulary, n=2, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+def _known(unknown: list[str], vocabulary: tuple[str, ...]) -> str:
+    near = {word: " or ".join(get_close_matches(word, vocabulary, n=2, cutoff=0.6)) for word in unknown}
+    hints = [f"{words} for {word!r}" if unknown[1:] else words for word, words in near.items() if words]
+    hint = f"did you mean {', '.join(hints)}? " if hints else ""
     return f"{hint}the model knows: {', '.join(sorted(vocabulary))}"
 
 
@@ -237,6 +238,11 @@ ALLOWED_TYPES = {
     "guidance_scale": "a number",
     "deadline": "a number of seconds",
 } | dict.fromkeys(("model", "prompt", "negative_prompt", "tenant"), "text")
+
+
+def _most_telling(error: ValidationError) -> Any:
+    """One of the things that pydantic found wrong: a field is often missing only because its name was mistyped."""
+    return min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
 
 
 def _as_invalid_request(error: Any) -> InvalidRequest:

@@ -152,11 +152,18 @@ def dagster(settings: Settings) -> list[Finding]:
         return [
             Finding("note", f"no Dagster instance at {settings.dagster_home} yet", "make demo, or make dev, makes it")
         ]
-    silent = _daemon_silence(settings.dagster_home / "history" / "runs.db")
-    if silent is None or silent > HEARTBEAT_SECONDS:
-        since = "never ran here" if silent is None else f"was last alive {silent / 60:.0f} min ago"
-        return [Finding("note", f"the daemon {since}; queued requests wait for it", "make dev")]
+    asleep = daemon_absence(settings)
+    if asleep:
+        return [Finding("note", f"the daemon {asleep}; queued requests wait for it", "make dev")]
     return [Finding("ok", f"the daemon of {settings.dagster_home} is alive")]
+
+
+def daemon_absence(settings: Settings) -> str | None:
+    """Since when the Dagster daemon of this installation has not been alive, in words; None if it is."""
+    silent = _daemon_silence(settings.dagster_home / "history" / "runs.db")
+    if silent is None:
+        return "never ran here"
+    return f"was last alive {silent / 60:.0f} min ago" if silent > HEARTBEAT_SECONDS else None
 
 
 def _daemon_silence(database: Path) -> float | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.errors import InvalidRequest
+from videogen.commands.outputs import require_mp4, slug
+from videogen.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, InvalidRequest
 from videogen.opening import open_artifacts, open_store, require
 from videogen.settings import Settings, read_settings
 
@@ -40,13 +41,14 @@ def generate(
     """
     fields: dict[str, Any] = {"seed": seed, "num_inference_steps": steps, "guidance_scale": guidance_scale}
     fields |= {"model": model, "prompt": prompt, "negative_prompt": negative_prompt}
+    require_mp4(output)
     settings = read_settings()
     start = time.monotonic()
     if "/" in model and not Path(model).is_dir():
         raise InvalidRequest("model", model, "a folder that exists, or a model's name without a slash")
     accepted, video_model = _open_folder(fields, settings) if Path(model).is_dir() else _open_champion(fields, settings)
     frames = _denoise(accepted, video_model)
-    path = output or Path("-".join(accepted.request.prompt.lower().split())[:80].strip(".-") + ".mp4")
+    path = output or Path(f"{slug(accepted.request.prompt)}.mp4")
     path.parent.mkdir(parents=True, exist_ok=True)
     from videogen.media.mp4 import encode_mp4
 
@@ -67,12 +69,15 @@ def _open_folder(fields: dict[str, Any], settings: Settings) -> tuple["AcceptedR
     from videogen.models.wan import WanModel
     from videogen.requests import accept, parse_request
 
-    folder = Path(fields["model"])
-    spec, vocabulary = read_spec(folder), getattr(load_tokenizer(folder), "vocabulary", None)
-    accepted = accept(
-        parse_request(fields), spec, build_manifest(folder).digest, vocabulary, label=f"{spec.name} in {folder}"
-    )
-    return accepted, WanModel(folder, TorchEngine(folder, settings.threads))
+    request, folder = parse_request(fields), Path(fields["model"])
+    try:
+        spec, vocabulary = read_spec(folder), getattr(load_tokenizer(folder), "vocabulary", None)
+        label, digest = f"{spec.name} in {folder}", build_manifest(folder).digest
+        return accept(request, spec, digest, vocabulary, label=label), WanModel(
+            folder, TorchEngine(folder, settings.threads)
+        )
+    except (ArtifactMissing, ArtifactCorrupt, ArtifactRefused) as error:
+        raise InvalidRequest("model", fields["model"], f"a folder in diffusers' form: {error}") from error
 
 
 def _open_champion(fields: dict[str, Any], settings: Settings) -> tuple["AcceptedRequest", "VideoModel"]:

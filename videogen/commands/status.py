@@ -30,7 +30,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(seen))
     else:
-        print_tables(seen)
+        tell(seen)
 
 
 def look(store: "Store", model: str) -> dict[str, Any]:
@@ -64,34 +64,37 @@ def _batch(batch: "BatchRecord") -> dict[str, Any]:
 
 
 def _request(record: "RequestRecord") -> dict[str, Any]:
-    prompt = record.accepted.request.prompt if record.accepted else ""
-    return {"id": record.id, "state": record.state, "progress": record.progress, "model": record.label,
-            "prompt": prompt, "error": record.error}  # fmt: skip
+    request = record.accepted.request if record.accepted else None
+    return {
+        "id": record.id,
+        "state": record.state,
+        "progress": record.progress,
+        "model": record.label,
+        "seed": request and request.seed,
+        "prompt": request.prompt if request else "",
+        "error": record.error,
+    }
 
 
-def print_tables(seen: dict[str, Any]) -> None:
+def tell(seen: dict[str, Any]) -> None:
     """The same for people."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(highlight=False)
     champion = seen["champion"]
     if champion:
         engines = ", ".join(f"{target} {engine['precision']}" for target, engine in champion["targets"].items())
         before = f"; before it {champion['previous']}" if champion["previous"] else ""
-        console.print(f"champion  {champion['label']} ({engines}){before}")
+        typer.echo(f"champion  {champion['label']} ({engines}){before}")
     else:
-        console.print("champion  none yet: register a version, and let the daemon measure it (make dev)")
+        typer.echo("champion  none yet: register a version, and let the daemon measure it (make dev)")
     waiting = ", ".join(f"{count} {state}" for state, count in seen["queue"].items())
-    console.print(f"queue     {waiting or 'empty'}")
+    typer.echo(f"queue     {waiting or 'empty'}")
     for batch in seen["batches"]:
-        console.print(
+        typer.echo(
             f"batch     {batch['id']}  {batch['state']}, {batch['requests']} requests, attempt {batch['attempt']}"
         )
-    if seen["requests"]:
-        table = Table("request", "state", "prompt", box=None, pad_edge=False)
-        for record in seen["requests"]:
-            state = f"running {record['progress']:.0%}" if record["state"] == "running" else record["state"]
-            table.add_row(record["id"], state, escape(record["error"] or record["prompt"]))
-        console.print(table)
+    for number, record in enumerate(seen["requests"]):
+        state = f"running {record['progress']:.0%}" if record["state"] == "running" else record["state"]
+        between = "" if number else "\n"
+        typer.echo(
+            f"{between}{record['id']}  {state:<12}  seed {'unknown' if record['seed'] is None else record['seed']}"
+        )
+        typer.echo(f"  {record['error'] or record['prompt']}")

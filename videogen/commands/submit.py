@@ -2,14 +2,14 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.errors import InvalidRequest, VideogenError
+from videogen.commands.waiting import in_brief, tell_ends, wait_for
+from videogen.errors import InvalidRequest
 from videogen.opening import open_artifacts, open_store
 from videogen.settings import read_settings
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from videogen.store.store import Store
 
 MAX_COUNT = 1000
-POLL_SECONDS = 0.5
-ENDED = ("done", "failed", "cancelled", "expired")
-
-
-class NotAnswered(VideogenError):
-    """Some requests failed, or were not answered in the time that was given."""
 
 
 def submit(
@@ -46,12 +40,18 @@ def submit(
     deadline: Annotated[float | None, typer.Option(help="Seconds from now after which a request fails.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until every request is answered.")] = False,
     timeout: Annotated[float, typer.Option(help="With --wait: give up after so many seconds.")] = 600.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per request.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --wait: the folder for the MP4s. [default: var/videos]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per request; with --wait, once it is answered.")
+    ] = False,
 ) -> None:
     """Queue requests for videos. A sensor gathers them into batches, a run answers them (start both with `make dev`).
 
-    Prints each request's id, for `videogen show`. The same request again, seed included, is answered by the video that
-    is already there. All requests are checked before the first one is queued.
+    Prints each request's id, for `videogen show`; with `--wait`, also how each ended and where its video is. The same
+    request again, seed included, is answered by the video that is already there. All requests are checked before the
+    first one is queued.
 
     Examples:
 
@@ -70,15 +70,20 @@ def submit(
     }
     options = {name: value for name, value in options.items() if value is not None}
     wishes = [("", options | {"prompt": prompt}) for prompt in prompts or []]
-    wishes += [(where, options | fields) for where, fields in (read_lines(file) if file else ())]
+    lines = list(read_lines(file)) if file else []
+    if file and not lines:
+        raise InvalidRequest("file", str(file), 'one JSON object per line, such as {"prompt": "…"}; this is empty')
+    wishes += [(where, options | fields) for where, fields in lines]
     if not wishes:
         raise InvalidRequest("prompt", None, 'a prompt, or --file; for example: videogen submit "a large red ring …"')
+    if output and not (wait and (output.is_dir() or not output.exists())):
+        raise InvalidRequest("output", str(output), "with --wait, a folder; without it, nothing: videogen show saves")
     settings = read_settings()
     store = open_store(settings)
     accepted = Acceptor(store, open_artifacts(settings)).accept_all(with_seeds(wishes, count, seed))
-    ids = [queue(store, one, as_json) for one in accepted]
+    ids = [queue(store, one, as_json, wait) for one in accepted]
     if wait:
-        wait_for(store, ids, timeout)
+        tell_ends(store, wait_for(store, ids, timeout, settings), output, settings, as_json)
 
 
 class Acceptor:
@@ -142,39 +147,12 @@ def with_seeds(
     return made
 
 
-def queue(store: "Store", accepted: "AcceptedRequest", as_json: bool) -> str:
-    """Queues one request, says so, and returns its id."""
+def queue(store: "Store", accepted: "AcceptedRequest", as_json: bool, wait: bool) -> str:
+    """Queues one request and returns its id. Says so, unless its one JSON object is to say how it ended."""
     record = store.submit(accepted, "cli")
-    if as_json:
-        shown = {"id": record.id, "state": record.state, "label": accepted.label, "seed": accepted.request.seed}
-        typer.echo(json.dumps(shown | {"fingerprint": accepted.fingerprint, "prompt": accepted.request.prompt}))
-    else:
+    if as_json and not wait:
+        typer.echo(json.dumps(in_brief(record)))
+    elif not as_json:
         state = "done, it was there already" if record.state == "done" else record.state
         typer.echo(f"{record.id}  {accepted.label}  seed {accepted.request.seed}  {state}")
     return str(record.id)
-
-
-def wait_for(store: "Store", ids: list[str], timeout: float) -> None:
-    """Returns when every request is done; shows progress. Raises NotAnswered."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    deadline = time.monotonic() + timeout
-    columns = (TextColumn("answered"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=len(ids))
-        while True:
-            records = [store.request(one) for one in ids]
-            ended = [record for record in records if record.state in ENDED]
-            progress.update(task, completed=len(ended))
-            if len(ended) == len(ids) or time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-    bad = [record for record in ended if record.state != "done"]
-    for record in bad:
-        typer.echo(f"{record.id}  {record.state}: {record.error or 'no reason recorded'}", err=True)
-    waiting = len(ids) - len(ended)
-    if bad or waiting:
-        raise NotAnswered(
-            f"{len(bad)} of {len(ids)} requests failed, {waiting} still wait; videogen status shows the queue"
-        )
