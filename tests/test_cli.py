@@ -1,3 +1,4 @@
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def test_the_installed_command_starts():
     assert done.returncode == 0
     for name in ("submit", "status", "show", "generate", "models", "doctor"):
         assert name in done.stdout
+
+
+def test_it_says_which_version_it_is():
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"videogen {importlib.metadata.version('videogen')}\n")
+
+
+def test_a_reader_that_wants_no_more_is_no_error(tmp_path):
+    command = f"{sys.executable} -c 'from videogen.cli import app; app()' status | true"
+    environment = {**os.environ, "VIDEOGEN_HOME": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("command", [["status"], ["doctor"], ["show", "x"], ["models", "list"]])

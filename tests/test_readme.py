@@ -1,7 +1,8 @@
-"""What the README tells a newcomer to type exists, and every setting it lists is read somewhere."""
+"""What the README tells a newcomer to type exists, every setting it lists is read, every link in a page leads on."""
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
 LINES = [line for language, block in BLOCKS if not language for line in block.splitlines()]
 COMMANDS = [shlex.split(line, comments=True)[1:] for line in LINES if line.startswith("videogen ")]
+PAGES = sorted(
+    subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+)
 SOURCES = [path for folder in ("videogen", "resources", "deploy") for path in (ROOT / folder).rglob("*.py")]
 
 
@@ -53,6 +57,27 @@ def test_the_settings_table_and_the_code_name_the_same_variables():
     assert listed == read
 
 
-def test_every_local_link_leads_somewhere():
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_make_help_stands_in_columns_and_names_every_target():
+    lines = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    said = [re.fullmatch(r"  make ([a-z-]+)( +)(\S.*)", line) for line in lines]
+    assert {match[1] for match in said} == set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
+    assert len({match.start(3) for match in said}) == 1 and all(len(match[2]) > 1 for match in said)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_local_link_leads_somewhere(page):
+    prose = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.S | re.M)
+    for target, anchor in re.findall(r"\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)", prose):
+        found = (ROOT / page).parent / target if target else ROOT / page
+        assert found.exists(), target
+        assert not anchor or anchor[1:] in anchors(found.read_text()), f"{target}{anchor}"
+
+
+def anchors(text):
+    """What GitHub makes of the headings: lower case, spaces as hyphens, punctuation gone."""
+    headings = re.findall(r"^#+ +(.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_there_are_pages_to_check():
+    assert {"README.md", "ARCHITECTURE.md", "docs/store.md"} <= set(PAGES)

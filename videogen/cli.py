@@ -1,6 +1,7 @@
 """The `videogen` command: its sub-commands, and what becomes of errors."""
 
-from typing import Any
+import importlib.metadata
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -46,6 +47,23 @@ app = typer.Typer(
     "`videogen generate` makes one video now. `videogen submit` queues requests for the batch lane, where a Dagster "
     "sensor gathers them into batches; `status` and `show` follow them. `make dev` starts what answers them.",
 )
+
+
+def tell_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"videogen {importlib.metadata.version('videogen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=tell_version, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(submit)
 app.command()(status)
 app.command()(show)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
 from deploy.local import environment
+from deploy.local.activity import Activity
 from deploy.local.following import Follower, Standstill, StepEnd, checks_of, failure_of, have_ended, runs_of
 from deploy.local.orphans import fail_orphans
 from deploy.local.processes import Child, running
@@ -78,6 +78,10 @@ class Story:
     def say(self, text: str) -> None:
         self.console.print(f"   {text}", markup=False)
 
+    def at_work(self, what: str) -> Activity:
+        """Says that `what` goes on, for the length of the block."""
+        return Activity(self.console, what)
+
     def fetch_metrics(self) -> None:
         """Fetches the weights of I3D, unless they are here: no version is promoted over another without FVD's features.
 
@@ -87,14 +91,15 @@ class Story:
 
         with self.timings.phase("fetch I3D") as phase:
             phase["reused"] = self.artifacts.path(KIND, KEY).exists()
-            i3d_weights(self.artifacts, fetch=True)
+            with self.at_work("the weights of I3D"):
+                i3d_weights(self.artifacts, fetch=True)
         self.say(f"✓ the weights of I3D, for FVD and KVD, {'are here' if phase['reused'] else 'fetched and verified'}")
 
     def register(self, name: str, folder: Path, what: str) -> "ModelVersion":
         """Makes `folder` a version, or finds that it is one."""
         if not (folder / "model_index.json").exists():
             raise ArtifactMissing(f"{folder} holds no model; it ships with the project: git checkout models")
-        with self.timings.phase(f"register {folder.name}") as phase:
+        with self.timings.phase(f"register {folder.name}") as phase, self.at_work(f"registering {folder.name}"):
             before = {version.digest for version in self.registry.versions(name)}
             version = self.registry.register(name, folder, what)
             phase["reused"] = version.digest in before
@@ -123,12 +128,13 @@ class Story:
         runs = runs_of(self.instance, label)
         if have_ended(runs):
             self.say(f"the last run of {label} ended otherwise; it is started again")
-            self._run("dagster", "job", "backfill", "-w", str(environment.WORKSPACE), "-j", LIFECYCLE,
-                      "--partitions", label, "--noprompt")  # fmt: skip
+            with self.at_work("starting it"):
+                self._run("dagster", "job", "backfill", "-w", str(environment.WORKSPACE), "-j", LIFECYCLE,
+                          "--partitions", label, "--noprompt")  # fmt: skip
         known = [run.run_id for run in runs if run.is_finished]
-        with self.console.status(f"   {label}: waiting for the version sensor") as status:
-            follower = Follower(self.instance, self.daemon, self._tell_step, lambda now: status.update(f"   {now}"))
-            follower.wait(label, known)
+        daemon = self.daemon
+        with self.at_work(f"{label}: waiting for the version sensor") as activity:
+            Follower(self.instance, daemon, self._tell_step, activity.tell).wait(label, known)
 
     def verdict(self, version: "ModelVersion") -> Verdict:
         """What is known about a version by now."""
@@ -148,7 +154,8 @@ class Story:
         """Submits a file of requests on the command line and waits for their videos."""
         with self.timings.phase("answer requests") as phase:
             self.say(f"$ videogen submit --file {requests}")
-            submitted = self._run("videogen", "submit", "--file", str(requests), "--json")
+            with self.at_work("submitting"):
+                submitted = self._run("videogen", "submit", "--file", str(requests), "--json")
             records = [json.loads(line) for line in submitted.splitlines()]
             ids = [record["id"] for record in records]
             phase["reused"] = all(record["state"] == "done" for record in records)
@@ -168,16 +175,17 @@ class Story:
         return done.stdout
 
     def _wait_for_answers(self, ids: list[str]) -> None:
-        with self.console.status("   waiting for the request sensor") as status:
-            self._answered(ids, status)
+        with self.at_work("waiting for the request sensor") as activity:
+            self._answered(ids, activity)
 
-    def _answered(self, ids: list[str], status: Status) -> None:
+    def _answered(self, ids: list[str], activity: Activity) -> None:
         start, told = time.monotonic(), set[str]()
         while True:
             self.daemon.check()
             records = [self.store.request(one) for one in ids]
             counts = Counter(record.state for record in records)
-            status.update("   requests: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+            states = ", ".join(f"{count} {state}" for state, count in counts.items())
+            activity.tell(f"requests: {states}, {time.monotonic() - start:.0f} s")
             for batch in {record.batch for record in records if record.batch} - told:
                 told.add(batch)
                 members = sum(record.batch == batch for record in records)
@@ -197,7 +205,7 @@ class Story:
         """Writes videos, contact sheet and report, and says where they are."""
         from deploy.local import publication
 
-        with self.timings.phase("report"):
+        with self.timings.phase("report"), self.at_work("writing videos and report"):
             records = [self.store.request(one) for one in ids]
             videos = publication.save_videos(self.store, records, folder / "videos")
             prompts = [publication.prompt_of(record) for record in records]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -53,10 +54,21 @@ class Timings:
             self._peak = max(self._peak, tree_memory())
 
     def write(self, path: Path) -> None:
-        """Phases as JSON, with the whole beside them."""
+        """Adds this telling's phases, with the whole beside them, to those of the tellings before it."""
         whole = {"seconds": sum(p.seconds for p in self.phases), "peak_memory": max(p.peak_memory for p in self.phases)}
+        told = [*read_tellings(path), whole | {"phases": [dataclasses.asdict(phase) for phase in self.phases]}]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(whole | {"phases": [dataclasses.asdict(p) for p in self.phases]}, indent=2) + "\n")
+        scratch = path.with_name(f".{path.name}")
+        scratch.write_text(json.dumps({"tellings": told}, indent=2) + "\n")
+        scratch.replace(path)
+
+
+def read_tellings(path: Path) -> list[dict[str, Any]]:
+    """What every telling took, the first one first; none where nothing was told yet."""
+    if not path.exists():
+        return []
+    stored: dict[str, Any] = json.loads(path.read_text())
+    return stored.get("tellings", [])
 
 
 def tree_memory() -> int:

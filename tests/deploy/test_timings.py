@@ -1,9 +1,8 @@
-import json
 import subprocess
 import sys
 import time
 
-from deploy.local.timings import Timings
+from deploy.local.timings import Timings, read_tellings
 
 HUNGRY = "import sys; block = b'x' * (120 << 20); print('full', flush=True); sys.stdin.read()"
 
@@ -19,9 +18,20 @@ def test_a_phase_knows_its_time_and_the_memory_of_its_children(tmp_path):
                 child.communicate("")
             phase["reused"] = True
     timings.write(tmp_path / "demo" / "timings.json")
-    stored = json.loads((tmp_path / "demo" / "timings.json").read_text())
+    (stored,) = read_tellings(tmp_path / "demo" / "timings.json")
     small, hungry = stored["phases"]
     assert 0.2 <= small["seconds"] < 2
     assert hungry["peak_memory"] - small["peak_memory"] > 100 << 20
     assert (small["reused"], hungry["reused"]) == (False, True)
     assert stored["peak_memory"] == hungry["peak_memory"]
+
+
+def test_a_later_telling_leaves_the_times_of_those_before_it(tmp_path):
+    path = tmp_path / "timings.json"
+    assert read_tellings(path) == []
+    for name in ("first", "again"):
+        with Timings() as timings, timings.phase(name):
+            pass
+        timings.write(path)
+    assert [[phase["name"] for phase in told["phases"]] for told in read_tellings(path)] == [["first"], ["again"]]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["timings.json"]
