@@ -37,6 +37,7 @@ from videogen.store.records import (
 )
 from videogen.store.recovery import Recovered, Recovery
 from videogen.store.sessions import Sessions
+from videogen.store.stats import StoreStats, look
 from videogen.store.videos import Videos
 
 
@@ -199,6 +200,10 @@ class Store:
         Raises as `read_video`, RecordDamaged only while it is iterated, and InvalidRequest for a range outside of it.
         """
         return self._videos.stream(digest, start, stop)
+
+    def stats(self) -> StoreStats:
+        """What there is: requests, leases, batches, videos, champions. Counts of much are cut short, and say so."""
+        return look(self.records, self._queue, self._batches, self._champions, self.cache_stats())
 
     def cache_stats(self) -> CacheStats | None:
         """What this process's own cache of videos did; None where it has none."""

@@ -1,0 +1,211 @@
+"""What a store holds: counted against what was put into it, by look, by Prometheus series and on a terminal."""
+
+import json
+import signal
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
+
+from tests.fixtures.servers import redis_server
+from tests.store.builders import accepted, memory_store
+from videogen.cli import app
+from videogen.store.backends.catalog import open_records
+from videogen.store.metrics import MOST_TENANTS, OTHERS, StoreMetrics
+from videogen.store.primitives import MapPut, Set, Write
+from videogen.store.records import Champion, StoreLimits
+from videogen.store.stats import ReplicaStats, RequestCount, look
+from videogen.store.store import Store
+
+
+def fill(store: Store) -> None:
+    """5 wait, of two tenants; 2 in a batch, one of them being made; 3 done, 1 failed, 1 cancelled, 1 interactive."""
+    store.promote("m", Champion("d" * 64, "m@1", {}), 0)
+    done = [store.submit(accepted(seed)).id for seed in range(4)]
+    *made, spoilt = store.claim(done, "worker", 60.0)
+    for at, claim in enumerate(made):
+        store.publish(claim, bytes([at]) * 1000, {})
+    store.fail(spoilt, "no such colour", retry=False)
+    store.cancel(store.submit(accepted(50)).id)
+    sealed = [store.submit(accepted(seed)).id for seed in (20, 21)]
+    store.claim(store.seal_batch(sealed, 600.0).id, "run", 60.0, limit=1)
+    for seed in (10, 11, 12):
+        store.submit(accepted(seed))
+    for seed in (13, 14):
+        store.submit(accepted(seed, tenant="acme"))
+    store.submit(accepted(15, lane="interactive"))
+
+
+REQUESTS = (
+    RequestCount("batch", "assigned", "default", 1),
+    RequestCount("batch", "queued", "acme", 2),
+    RequestCount("batch", "queued", "default", 3),
+    RequestCount("batch", "running", "default", 1),
+    RequestCount("interactive", "queued", "default", 1),
+)
+
+
+def test_it_counts_what_was_put_in(records):
+    store = Store(records)
+    fill(store)
+    found = store.stats()
+    assert found.requests == REQUESTS and found.live == {"batch": 7, "interactive": 1}
+    assert found.open_leases == 1 and found.batches == {"running": 1}
+    assert found.ended == {"done": 3, "failed": 1, "cancelled": 1} and found.dead_letters == 1
+    assert (found.videos, found.video_bytes) == (3, 3000)
+    assert found.champions == {"m": "m@1"} and found.cut == () and found.replicas == ()
+    assert set(found.oldest_waiting_s) == {"batch", "interactive"}
+    assert found.backend.where == records.facts().where
+
+
+def test_an_empty_store_holds_nothing(records):
+    found = Store(records).stats()
+    assert (found.requests, found.videos, found.champions, found.oldest_waiting_s) == ((), 0, {}, {})
+
+
+def test_a_look_changes_nothing(plain):
+    store = Store(plain)
+    fill(store)
+    before = {name: (plain.read(*name, aged=True), plain.map_range(*name)) for name in plain.names()}
+    store.stats()
+    assert {name: (plain.read(*name, aged=True), plain.map_range(*name)) for name in plain.names()} == before
+
+
+def test_the_oldest_that_waits_is_the_oldest_that_nobody_makes(clock):
+    store = memory_store(clock)
+    first = store.submit(accepted(1)).id
+    clock.pass_(30)
+    store.submit(accepted(2))
+    clock.pass_(10)
+    assert store.stats().oldest_waiting_s == {"batch": 40.0}
+    store.claim([first], "worker", 60.0)
+    assert store.stats().oldest_waiting_s == {"batch": 10.0}
+
+
+def test_what_expired_is_no_video(clock):
+    store = memory_store(clock, StoreLimits(keep_videos=100.0))
+    fill(store)
+    clock.pass_(99)
+    assert store.stats().videos == 3
+    clock.pass_(1)
+    assert (store.stats().videos, store.stats().video_bytes) == (0, 0)
+
+
+def test_a_look_reads_no_more_than_its_bound_and_says_what_it_cut(plain):
+    store = Store(plain)
+    for seed in range(30):
+        store.submit(accepted(seed))
+    for record in store.requests(limit=20):
+        (claim,) = store.claim([record.id], "worker", 60.0)
+        store.publish(claim, record.id.encode(), {})
+    for seed in range(100, 120):
+        store.submit(accepted(seed))
+    found = look(plain, store._queue, store._batches, store._champions, most=15)
+    assert sum(one.requests for one in found.requests) == 15 and found.live["batch"] == 30
+    assert found.videos == 15 and found.ended == {"done": 15}
+    assert found.cut == ("requests of lane batch by state and tenant", "ended requests", "videos")
+
+
+@pytest.mark.parametrize("damage", ["{", '{"request": 3}', "null"])
+def test_damaged_records_are_counted_and_stop_nothing(plain, damage):
+    store = Store(plain)
+    fill(store)
+    request = store.waiting()[0]
+    plain.write(Write("request", request.id, (Set("accepted", damage), Set("submitted_at", "soon"))))
+    plain.write(Write("champion", "m", (Set("revision", 7),)))
+    found = store.stats()
+    assert RequestCount("batch", "queued", "?", 1) in found.requests and found.champions == {"m": "damaged"}
+
+
+def test_a_copy_says_how_far_it_is_behind(plain, clock):
+    told = json.dumps({"at": clock() - 12.0, "lag_s": 3.0})
+    plain.write(Write("replica", "all", (MapPut("redis://elsewhere:6379", told),)))
+    assert Store(plain).stats().replicas == (ReplicaStats("redis://elsewhere:6379", 15.0),)
+
+
+def series(text: str) -> dict[tuple[str, ...], float]:
+    """As an independent reader of the format sees them: name and label values -> value."""
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_reads_the_same_and_what_the_backend_was_asked(records):
+    metrics = StoreMetrics()
+    store = Store(metrics.metered(records, "some"))
+    fill(store)
+    digest = next(records.keys("video"))
+    assert store.read_video(digest) == store.read_video(digest)
+    found = series(metrics.exposition(store))
+    assert found["videogen_store_up",] == 1
+    assert found["videogen_store_requests", "batch", "queued", "acme"] == 2
+    assert found["videogen_store_open_leases",] == 1 and found["videogen_store_videos",] == 3
+    assert found["videogen_store_champion", "m", "m@1"] == 1
+    assert found["videogen_store_ended_requests", "failed"] == 1
+    assert found["videogen_store_states_written_total", "generation", "held"] == 5
+    assert found["videogen_store_states_written_total", "generation", "done"] == 3
+    assert found["videogen_store_states_written_total", "request", "cancelled"] == 1
+    assert found["videogen_video_cache_hits_total",] == 1 and found["videogen_video_cache_misses_total",] == 1
+    reads = found["videogen_store_operation_seconds_count", "some", "request", "read"]
+    assert reads > 0 and found["videogen_store_operation_seconds_sum", "some", "request", "read"] > 0
+
+
+def test_a_claim_after_a_lost_lease_is_a_retry(clock, plain):
+    metrics = StoreMetrics()
+    store = Store(metrics.metered(plain, "memory"))
+    one = store.submit(accepted(1)).id
+    for retries in (0, 1, 2):
+        assert len(store.claim([one], "worker", 10.0)) == 1
+        clock.pass_(11)
+        assert series(metrics.exposition(store))["videogen_store_retries_total",] == retries
+
+
+def test_tenants_beyond_the_bound_are_one_series(plain):
+    store = Store(plain)
+    for seed in range(MOST_TENANTS + 3):
+        store.submit(accepted(seed, tenant=f"t{seed:03d}"))
+    store.submit(accepted(999, tenant="t052"))
+    found = {key[-1]: value for key, value in series(StoreMetrics().exposition(store)).items()
+             if key[0] == "videogen_store_requests"}  # fmt: skip
+    assert len(found) == MOST_TENANTS + 1 and found["t052"] == 2 and found[OTHERS] == 3
+
+
+def test_a_store_that_is_away_is_a_series_and_its_errors_are_counted(tmp_path):
+    metrics = StoreMetrics()
+    with redis_server(tmp_path) as (url, server):
+        store = Store(metrics.metered(open_records(url), "redis"))
+        assert series(metrics.exposition(store))["videogen_store_up",] == 1
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        found = series(metrics.exposition(store))
+    assert found["videogen_store_up",] == 0
+    assert sum(value for key, value in found.items() if key[0] == "videogen_store_operation_errors_total") >= 1
+
+
+def test_metered_records_are_the_records(records):
+    metered = StoreMetrics().metered(records, "some")
+    metered.write(Write("kind", "a", (Set("n", 1), MapPut("k", "v"))))
+    assert metered.write(Write("kind", "a", (Set("n", 2),), "only")) is None
+    assert metered.read("kind", "a").bins == {"n": 1}
+    assert metered.write_many([Write("kind", "b", (Set("n", 1),)), Write("other", "c", ())])[0].bins == {"n": 1}
+    assert metered.map_range("kind", "a") == [("k", "v")] and set(metered.keys("kind")) == {"a", "b"}
+    assert set(metered.names()) == set(records.names()) and metered.asks_a_server == records.asks_a_server
+    metered.flush()
+
+
+def test_the_command_prints_it_for_people_and_for_programs(tmp_path):
+    url = f"embedded:{tmp_path / 'store'}"
+    with Store.open(url) as store:
+        fill(store)
+    shown = CliRunner().invoke(app, ["store", "stats", url])
+    assert shown.exit_code == 0, shown.output
+    for text in ("1 of these failed for good", "3, 3,000 bytes", "m m@1", "running 1", "acme", "SQLite"):
+        assert text in shown.output
+    plain = json.loads(CliRunner().invoke(app, ["store", "stats", url, "--json"]).output)
+    assert plain["live"] == {"batch": 7, "interactive": 1} and plain["dead_letters"] == 1
+    assert {"lane": "batch", "state": "queued", "tenant": "acme", "requests": 2} in plain["requests"]
+    found = series(CliRunner().invoke(app, ["store", "stats", url, "--prometheus"]).output)
+    assert found["videogen_store_live_requests", "batch"] == 7
+    assert found["videogen_store_operation_seconds_count", "embedded", "request", "read"] > 0

@@ -1,0 +1,203 @@
+"""What a store holds, counted without changing it (but that a generation nobody can read is put back to its start).
+
+A look costs about the same however much there is: of each lane it reads the first `MOST` requests, of what has ended
+and of the videos as many, and it counts the rest by their names or not at all. `cut` names the counts that this made
+too small.
+"""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from videogen.errors import RecordDamaged
+from videogen.requests import Lane
+from videogen.store.batches import Batches
+from videogen.store.champions import Champions
+from videogen.store.index import LANES
+from videogen.store.local_cache import CacheStats
+from videogen.store.primitives import BackendFacts, Record, RecordStore
+from videogen.store.queue import RequestQueue, chunks
+from videogen.store.records import END_STATES, OPEN_BATCH_STATES
+
+MOST = 10_000
+MOST_ENTRIES = 1_000_000
+"""Of a lane's index, which is counted a page of names at a time."""
+CHUNK = 256
+REPLICA = "replica"
+"""The kind of the record in which a replicator tells, in the map of "all", what it copied from where."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCount:
+    """Live requests that have lane, state and tenant in common."""
+
+    lane: Lane
+    state: str
+    tenant: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStats:
+    """A one-way copy into this store: `source` without credentials, `lag_s` as it is now."""
+
+    source: str
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """A store at one time. Ages in seconds of the store's clock.
+
+    `live`: requests that have not ended, by lane. `requests`: the same by lane, state and tenant. `oldest_waiting_s`:
+    age of the oldest that nobody makes, by lane. `open_leases`: generations of live requests that are being made.
+    `ended`: the latest to end, by state. `video_bytes` is of `videos`. `cache` is this process's own.
+    """
+
+    backend: BackendFacts
+    live: Mapping[Lane, int] = field(default_factory=dict)
+    requests: tuple[RequestCount, ...] = ()
+    oldest_waiting_s: Mapping[Lane, float] = field(default_factory=dict)
+    open_leases: int = 0
+    batches: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
+    videos: int = 0
+    video_bytes: int = 0
+    champions: Mapping[str, str] = field(default_factory=dict)
+    """Model -> label of the version that is served."""
+    replicas: tuple[ReplicaStats, ...] = ()
+    cache: CacheStats | None = None
+    cut: tuple[str, ...] = ()
+
+    @property
+    def dead_letters(self) -> int:
+        """Requests among `ended` that failed for good."""
+        return self.ended.get("failed", 0)
+
+
+class _Looking:
+    """One look at a store; `most` bounds what is read of each thing."""
+
+    def __init__(self, records: RecordStore, queue: RequestQueue, most: int) -> None:
+        self.records, self.queue, self.most, self.now = records, queue, most, records.now()
+        self.live: dict[Lane, int] = {}
+        self.requests: Counter[tuple[Lane, str, str]] = Counter()
+        self.oldest: dict[Lane, float] = {}
+        self.leased: set[str] = set()
+        self.cut: list[str] = []
+
+    def lane(self, lane: Lane) -> None:
+        entries = itertools.islice(self.queue.entries([lane]), MOST_ENTRIES)
+        seen = 0
+        for part in chunks(itertools.islice(entries, self.most), CHUNK):
+            seen += len(part)
+            self._count(lane, [entry.request_id for entry in part])
+        rest = sum(1 for _ in entries)
+        read = sum(count for (of, _, _), count in self.requests.items() if of == lane)
+        self.live[lane] = read + rest
+        if rest:
+            self.cut.append(f"requests of lane {lane} by state and tenant")
+        if seen + rest == MOST_ENTRIES:
+            self.cut.append(f"live requests of lane {lane}")
+
+    def _count(self, lane: Lane, request_ids: Sequence[str]) -> None:
+        live = [bins for bins in self._bins("request", request_ids) if bins.get("state") in ("queued", "assigned")]
+        keys = list({str(bins.get("generation")) for bins in live})
+        held = {state.key for state in self.queue.generations.read_many(keys) if state.is_held}
+        self.leased |= held
+        for bins in live:
+            state = "running" if bins.get("generation") in held else str(bins["state"])
+            self.requests[lane, state, _tenant(bins)] += 1
+            submitted_at = bins.get("submitted_at")
+            if state != "running" and isinstance(submitted_at, int | float):
+                self.oldest[lane] = max(self.oldest.get(lane, 0.0), self.now - submitted_at)
+
+    def ended(self) -> Mapping[str, int]:
+        found: Counter[str] = Counter()
+        for part in self._bounded(self.queue.ended.latest(), "ended requests"):
+            found.update(str(bins["state"]) for bins in self._bins("request", part) if bins.get("state") in END_STATES)
+        return dict(found)
+
+    def videos(self) -> tuple[int, int]:
+        """How many can be served, and their bytes."""
+        count = size = 0
+        for part in self._bounded(self.records.keys("video"), "videos"):
+            for bins in self._bins("video", part):
+                expires_at, bytes_ = bins.get("expires_at"), bins.get("size")
+                if bins.get("state") == "whole" and not (isinstance(expires_at, float) and expires_at <= self.now):
+                    count, size = count + 1, size + (bytes_ if isinstance(bytes_, int) else 0)
+        return count, size
+
+    def _bounded(self, keys: Iterable[str], what: str) -> Iterator[list[str]]:
+        rest = iter(keys)
+        yield from chunks(itertools.islice(rest, self.most), CHUNK)
+        if next(rest, None) is not None:
+            self.cut.append(what)
+
+    def _bins(self, kind: str, keys: Sequence[str]) -> list[Mapping[str, object]]:
+        return [record.bins for record in self.records.read_many(kind, keys) if isinstance(record, Record)]
+
+
+def look(
+    records: RecordStore,
+    queue: RequestQueue,
+    batches: Batches,
+    champions: Champions,
+    cache: CacheStats | None = None,
+    most: int = MOST,
+) -> StoreStats:
+    """Counts what is there. Raises StoreUnavailable."""
+    looking = _Looking(records, queue, most)
+    for lane in LANES:
+        looking.lane(lane)
+    ended, (videos, video_bytes) = looking.ended(), looking.videos()
+    return StoreStats(
+        backend=records.facts(),
+        live=looking.live,
+        requests=tuple(RequestCount(*key, count) for key, count in sorted(looking.requests.items())),
+        oldest_waiting_s=looking.oldest,
+        open_leases=len(looking.leased),
+        batches=_open_batches(records, batches),
+        ended=ended,
+        videos=videos,
+        video_bytes=video_bytes,
+        champions=_labels(records, champions),
+        replicas=_replicas(records, looking.now),
+        cache=cache,
+        cut=tuple(looking.cut),
+    )
+
+
+def _tenant(bins: Mapping[str, object]) -> str:
+    try:
+        return str(json.loads(str(bins.get("accepted")))["request"]["tenant"])
+    except (ValueError, KeyError, TypeError):
+        return "?"  # it ends visibly when it is next read
+
+
+def _open_batches(records: RecordStore, batches: Batches) -> Mapping[str, int]:
+    found: Counter[str] = Counter()
+    for part in chunks((name for name, _ in batches.open_entries()), CHUNK):
+        for record in records.read_many("batch", part):
+            if isinstance(record, Record) and record.bins.get("state") in OPEN_BATCH_STATES:
+                found[str(record.bins["state"])] += 1
+    return dict(found)
+
+
+def _labels(records: RecordStore, champions: Champions) -> Mapping[str, str]:
+    return {model: _label(champions, model) for model in sorted(set(records.keys(champions.kind)))}
+
+
+def _label(champions: Champions, model: str) -> str:
+    try:
+        champion = champions.get(model)
+    except RecordDamaged:
+        return "damaged"
+    return champion.label if champion is not None else "none"
+
+
+def _replicas(records: RecordStore, now: float) -> tuple[ReplicaStats, ...]:
+    told = ((source, json.loads(text)) for source, text in records.map_range(REPLICA, "all"))
+    return tuple(ReplicaStats(source, now - state["at"] + state["lag_s"]) for source, state in told)
