@@ -21,6 +21,7 @@ from videogen.evidence import (
     regression_gates,
 )
 from videogen.quality.gates import GateSettings
+from videogen.quality.reading import in_words
 from videogen.version_report import REPORT, SHEET, write_version_report
 from videogen.warming import Timings
 
@@ -120,3 +121,10 @@ class Judge:
             return {"metrics": {}, "unavailable": unavailable}
         found = self.features.distances(cases[0].evidence)
         return {"metrics": found.metrics(), **found.record()}
+
+
+def told_distances(artifacts: Artifacts, judgement: str) -> Mapping[str, str]:
+    """FVD and KVD in words, by name; none if the judgement is not among the artifacts or could take none."""
+    if not judgement or not artifacts.has(KIND, judgement):
+        return {}
+    return in_words(json.loads((artifacts.get(KIND, judgement) / DISTANCES).read_text()))

@@ -9,13 +9,15 @@ from videogen.media.charts import Interval, bar_chart, interval_chart
 from videogen.media.contact_sheet import contact_sheet
 from videogen.media.report import Report, ReportClip, ReportGate, ReportVersion, write_report
 from videogen.quality.gates import GateReport
+from videogen.quality.reading import HOW_TO_READ
 
 REPORT, SHEET = "report.html", "contact_sheet.png"
 CLIPS_ON_PAGE, CLIPS_ON_SHEET = 48, 24
 LIMITS = (
-    "Every clip is judged by a program that reads pixels only; it shares no code with what drew the training clips.",
+    "Evaluation videos are judged on pixels alone, by a program that shares no code with what drew the training clips.",
     "A gate passes when its whole interval lies on the good side of the limit; too little evidence is not a pass.",
-    "A Fréchet distance at a few dozen clips is mostly bias: read it beside its floor, and never alone.",
+    HOW_TO_READ,
+    "kvd_regression is KVD less the champion's, as a share of what spoilt clips add: 0 is no difference.",
 )
 
 
@@ -32,6 +34,7 @@ def write_version_report(
         clips=list(_clips(evidence)),
         facts=facts,
         charts=agreement_charts(found, beside),
+        clips_made=sum(answer.video is not None for answer in found.answers),
     )
     title = f"{found.label}: {len(found.answers)} held-out prompts"
     write_report(

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videogen.artifacts import Artifacts
+from videogen.commands.outputs import slug
 from videogen.evaluation import KIND, Evaluation, read_evaluation
+from videogen.judging import told_distances
 from videogen.media.report import Report, ReportBatch, ReportClip, ReportGate, ReportVersion, write_report
+from videogen.version_report import LIMITS
 from videogen.world.grammar import caption, combinations, is_held_out
 
 if TYPE_CHECKING:
@@ -20,10 +23,9 @@ if TYPE_CHECKING:
 
 REQUESTS = 12
 SHOWN_CLIPS = 8
-LIMITS = (
-    "Every clip is judged by a program that reads pixels only; it shares no code with what drew the training clips.",
+REQUEST_LIMITS = (
     "Prompts of evaluations and requests name combinations that training never saw.",
-    "A gate that has too little evidence says inconclusive, and that is not a pass.",
+    "The videos of requests are shown as they were made; whether they show what was asked for, nothing judged.",
 )
 
 
@@ -42,8 +44,7 @@ def save_videos(store: "Store", records: Sequence["RequestRecord"], folder: Path
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, record in enumerate(records):
-        words = "-".join(prompt_of(record).split())[:70]
-        paths.append(folder / f"{number:02d}-{words}.mp4")
+        paths.append(folder / f"{number:02d}-{slug(prompt_of(record))}.mp4")
         paths[-1].write_bytes(store.read_video(record.video or ""))
     return paths
 
@@ -70,7 +71,9 @@ def version_section(
         gates=[gate for check in checks for gate in _gates(check)],
         clips=list(_clips(*found)) if found else (),
         facts={"digest": version.digest or ""}
-        | ({"engine": f"{found[1].target} {found[1].precision}"} if found else {}),
+        | ({"engine": f"{found[1].target} {found[1].precision}"} if found else {})
+        | dict(told_distances(artifacts, version.tags.get("judgement", ""))),
+        clips_made=sum(answer.video is not None for answer in found[1].answers) if found else 0,
     )
 
 
@@ -134,5 +137,6 @@ def prompt_of(record: "RequestRecord") -> str:
 
 def write_page(path: Path, versions: Sequence[ReportVersion], batches: Sequence[ReportBatch]) -> Path:
     """The report of the whole demo."""
-    title, subtitle = "From two model versions to videos", "What `make demo` did on this machine, with nothing left out"
-    return write_report(Report(title, subtitle, versions=versions, batches=batches, limits=LIMITS), path)
+    title, subtitle = "From two model versions to videos", "What `make demo` did on this machine"
+    limits = (*LIMITS, *REQUEST_LIMITS)
+    return write_report(Report(title, subtitle, versions=versions, batches=batches, limits=limits), path)

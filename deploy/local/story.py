@@ -214,7 +214,7 @@ class Story:
             versions = [
                 publication.version_section(
                     self.artifacts,
-                    version,
+                    self.registry.version(version.name, version.version),  # with the tags that its evaluation wrote
                     "champion" if champion and champion.version_digest == version.digest else verdict.outcome,
                     checks_of(self.instance, version.label),
                 )

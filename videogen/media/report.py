@@ -45,7 +45,10 @@ class ReportGate:
 
 @dataclass(frozen=True, slots=True)
 class ReportVersion:
-    """One model version. `status` is a word such as champion, promoted, refused, superseded; charts are SVG."""
+    """One model version. `status` is a word such as champion, promoted, refused, superseded; charts are SVG.
+
+    `clips_made` is of how many videos `clips` are the first ones; 0 means that they are all there is.
+    """
 
     label: str
     status: str
@@ -54,6 +57,7 @@ class ReportVersion:
     clips: Sequence[ReportClip] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     charts: Sequence[str] = ()
+    clips_made: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +142,14 @@ def _gates(gates: Sequence[ReportGate]) -> str:
 
 
 def _version(version: ReportVersion) -> str:
+    shown, made = len(version.clips), version.clips_made
+    title = f"Evaluation videos: the first {shown} of {made}" if made > shown else "Evaluation videos"
     badge = _badge(version.status, STATUS_CLASS.get(version.status, ""))
     return (
         f'<section class="card" id="{escape(version.label, quote=True)}">'
         f'<div class="head"><h2>{escape(version.label)}</h2>{badge}</div>'
         f"<p>{escape(version.summary)}</p>{_facts(version.facts)}{_gates(version.gates)}"
-        f"{_charts(version.charts)}{_clips('Evaluation videos', version.clips)}</section>"
+        f"{_charts(version.charts)}{_clips(title, version.clips)}</section>"
     )
 
 
