@@ -108,7 +108,7 @@ def accept(
     """Checks `request` against what the model can make, fills every open field and draws the seed if it has none.
 
     `vocabulary` holds the words that the model knows, None where any text will do. `label` is the version's name for
-    people, such as "videogen-tiny@2". Raises InvalidRequest, or UnknownWord naming the word.
+    people, such as "videogen-tiny@2". Raises InvalidRequest, or UnknownWord naming every such word.
     """
     values = {name: getattr(request, name) for name in FILLED}
     values = {name: getattr(spec, name) if value is None else value for name, value in values.items()}

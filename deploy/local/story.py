@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 900.0
 LIFECYCLE = "model_lifecycle"
-ENDED = ("done", "failed", "cancelled", "expired")
 
 
 class DemoFailed(VideogenError):
@@ -190,7 +189,7 @@ class Story:
                 told.add(batch)
                 members = sum(record.batch == batch for record in records)
                 self.say(f"  batch {batch} sealed with {members} requests")
-            bad = [record for record in records if record.state in ENDED and record.state != "done"]
+            bad = [record for record in records if not record.is_live and record.state != "done"]
             if bad:
                 raise DemoFailed(f"request {bad[0].id} {bad[0].state}: {bad[0].error}")
             if all(record.state == "done" for record in records):
