@@ -1,4 +1,8 @@
-"""Runs that ended without answering their batch: what they held goes back at once, not when its time is up."""
+"""Runs that ended without answering their batch: what they held goes back at once, not when its time is up.
+
+Dagster tells of the end of a run once. If the store is away just then, what the run held goes back on the first look
+at all open batches after that, see `settle_missed`.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,14 +10,16 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.store import StoreResource
-from sensors.requests import ATTEMPT_TAG
-from videogen.errors import RecordNotFound
+from videogen.errors import RecordNotFound, StoreUnavailable
 
 if TYPE_CHECKING:
     from videogen.store.records import BatchRecord
     from videogen.store.store import Store
 
+ATTEMPT_TAG = "videogen/attempt"
+"""On a run: which sealing of its batch it was launched for."""
 _PARTITION_TAG = "dagster/partition"
+_ENDED = {dg.DagsterRunStatus.FAILURE: "failed", dg.DagsterRunStatus.CANCELED: "was cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,26 @@ def _find(store: "Store", batch_id: str | None) -> "BatchRecord | None":
         return None
 
 
+def settle_missed(store: "Store", instance: dg.DagsterInstance) -> list[str]:
+    """Gives back what the last run of each open batch held, if it has ended without answering it; the batches' ids."""
+    returned = []
+    for batch in [batch for state in ("sealed", "running") for batch in store.batches(state, limit=10_000)]:
+        for run in instance.get_runs(dg.RunsFilter(tags={_PARTITION_TAG: batch.id}), limit=1):
+            ended = ended_run(run, _ENDED.get(run.status, ""))
+            # A sealed batch may still get the run of its own that this attempt was sealed for.
+            if ended.reason and (batch.state == "running" or ended.attempt == batch.attempt):
+                settle(store, ended)
+                returned.append(batch.id)
+    return returned
+
+
+def _told(store: StoreResource, run: dg.DagsterRun, status: dg.DagsterRunStatus) -> dg.SkipReason:
+    try:
+        return dg.SkipReason(settle(store.store(), ended_run(run, _ENDED[status])))
+    except StoreUnavailable as error:
+        return dg.SkipReason(f"The store does not answer: {error}. When it does, what run {run.run_id} held goes back.")
+
+
 @dg.run_failure_sensor(
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -85,7 +111,7 @@ def _find(store: "Store", batch_id: str | None) -> "BatchRecord | None":
 )
 def failed_batch_runs(context: dg.RunFailureSensorContext, store: StoreResource) -> dg.SkipReason:
     """Looks at the batch of one failed run."""
-    return dg.SkipReason(settle(store.store(), ended_run(context.dagster_run, "failed")))
+    return _told(store, context.dagster_run, dg.DagsterRunStatus.FAILURE)
 
 
 @dg.run_status_sensor(
@@ -96,4 +122,4 @@ def failed_batch_runs(context: dg.RunFailureSensorContext, store: StoreResource)
 )
 def cancelled_batch_runs(context: dg.RunStatusSensorContext, store: StoreResource) -> dg.SkipReason:
     """Looks at the batch of one cancelled run."""
-    return dg.SkipReason(settle(store.store(), ended_run(context.dagster_run, "was cancelled")))
+    return _told(store, context.dagster_run, dg.DagsterRunStatus.CANCELED)

@@ -5,23 +5,23 @@ launched under a run key that follows from the batch: killed anywhere, the next 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from resources.store import StoreResource
-from videogen.errors import StoreConflict
+from sensors.failed_runs import ATTEMPT_TAG, settle_missed
+from sensors.outages import away_since, keeps, own_cursor
+from videogen.errors import StoreConflict, StoreUnavailable
 from videogen_assets.jobs import batch_generation
 from videogen_assets.partitions import request_batches
 
 if TYPE_CHECKING:
     from videogen.store.records import BatchRecord, RequestRecord
     from videogen.store.store import Store
-
-ATTEMPT_TAG = "videogen/attempt"
-"""On a run: which sealing of its batch it was launched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,10 @@ class Cursor:
 
     launched: tuple[str, ...] = ()
     recovered_at: float | None = None
+
+
+Settle = Callable[[], Sequence[str]]
+"""Gives back what runs held whose end was missed, and names each batch."""
 
 
 def plan_seals(
@@ -140,12 +144,12 @@ def write_cursor(cursor: Cursor) -> str:
     return json.dumps({"launched": cursor.launched, "recovered_at": cursor.recovered_at}, separators=(",", ":"))
 
 
-def recover(store: "Store", cursor: Cursor, limits: Limits) -> tuple[int, float | None]:
+def recover(store: "Store", cursor: Cursor, limits: Limits, settle: Settle) -> tuple[int, float | None]:
     """Every few ticks, gives back what dead runs and missed time limits left: how many batches, and when that was."""
     now, last = store.records.now(), cursor.recovered_at
     if last is not None and 0 <= now - last < limits.recover_every:
         return 0, last
-    return len(store.recover().returned_batches), now
+    return len(settle()) + len(store.recover().returned_batches), now
 
 
 def look(store: "Store", limits: Limits) -> tuple[list[Waiting], list[OpenBatch]]:
@@ -180,9 +184,9 @@ def _open(batch: "BatchRecord") -> OpenBatch:
     return OpenBatch(batch.id, batch.version_digest, batch.attempt, batch.state == "sealed")
 
 
-def tick(store: "Store", cursor: Cursor, limits: Limits) -> tuple[list[OpenBatch], Cursor, str]:
+def tick(store: "Store", cursor: Cursor, limits: Limits, settle: Settle = tuple) -> tuple[list[OpenBatch], Cursor, str]:
     """One look at the store: the batches to launch, the cursor once that is done, and what was seen."""
-    returned, recovered_at = recover(store, cursor, limits)
+    returned, recovered_at = recover(store, cursor, limits, settle)
     waiting, before = look(store, limits)
     sealed = seal(store, plan_seals(waiting, before, limits), limits)
     batches = open_batches(store)
@@ -202,7 +206,14 @@ def tick(store: "Store", cursor: Cursor, limits: Limits) -> tuple[list[OpenBatch
 )
 def waiting_requests(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
     """Looks at the batch lane of the store."""
-    launches, cursor, seen = tick(store.store(), read_cursor(context.cursor), Limits())
+    try:
+        opened = store.store()
+        settle = partial(settle_missed, opened, context.instance)
+        launches, cursor, seen = tick(opened, read_cursor(own_cursor(context.cursor)), Limits(), settle)
+    except StoreUnavailable as error:
+        return keeps(context.cursor, error)
+    if since := away_since(context.cursor):
+        context.log.info(f"the store answers again; it did not since {since}")
     if launches:
         context.log.info(seen)
     return dg.SensorResult(

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from videogen.errors import GenerationFailed, InvalidRequest, LeaseLost, VideogenError
 from videogen.generate import Failure
 from videogen.heartbeat import Heartbeat
+from videogen.outlasting import outlasting
 from videogen.stopwatch import Stopwatch
 from videogen.store.records import Claim, Json, VideoRecord
 from videogen.store.store import Store
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 LEASE_S = 60.0
 WAVE = 32
 BEATS_PER_LEASE = 6
@@ -96,8 +98,8 @@ def drain(
 
     A request that cannot be answered fails alone, after `StoreLimits.max_attempts` tries if its fault may pass. Up to
     `wave` requests are leased at a time. `on_progress` is called from several threads, about twice a second.
-    Raises StoreConflict while another drains the batch, LeaseLost if another took it over; whatever else ends it, the
-    batch is given back first.
+    A store that is away for less than `lease_s` is waited for. Raises StoreConflict while another drains the batch,
+    LeaseLost if another took it over; whatever else ends it, the batch is given back first.
     """
     if encode is None:
         from videogen.media.mp4 import encode_mp4 as encode  # PyAV is heavy
@@ -138,10 +140,13 @@ class _Drain:
 
     def claim(self) -> list[Claim]:
         with self.watch.stage("lease"):
-            return self.store.claim(self.batch_id, self.holder, self.lease_s, self.wave)
+            return self._outlasting(lambda: self.store.claim(self.batch_id, self.holder, self.lease_s, self.wave))
+
+    def _outlasting(self, call: Callable[[], T]) -> T:
+        return outlasting(call, self.lease_s)
 
     def run(self, claims: list[Claim]) -> DrainReport:
-        live = [record for record in self.store.batch_requests(self.batch_id) if record.is_live]
+        live = [r for r in self._outlasting(lambda: self.store.batch_requests(self.batch_id)) if r.is_live]
         self.total = len({record.generation for record in live})
         self.beat.on_beat = self._tell
         with ThreadPoolExecutor(1, thread_name_prefix="videogen-publish") as publisher, self.beat:
@@ -154,14 +159,17 @@ class _Drain:
                 self.store.release(self.beat.in_hand())
                 raise
         with self.watch.stage("lease"):
-            if self.store.batch(self.batch_id).state == "running":  # a batch that was drained before stays as it is
-                self.store.finish_batch(self.batch_id, self.holder)
+            self._outlasting(self._finish)
         self._tell(0.0)
         return self._report()
 
+    def _finish(self) -> None:
+        if self.store.batch(self.batch_id).state == "running":  # a batch that was drained before stays as it is
+            self.store.finish_batch(self.batch_id, self.holder)
+
     def _next_claims(self) -> list[Claim]:
         with self.watch.stage("lease"):
-            self.store.renew_batch(self.batch_id, self.holder)
+            self._outlasting(lambda: self.store.renew_batch(self.batch_id, self.holder))
         claims = self.claim()
         if not claims and self.pending:
             self._wait()  # what fails there may be there to claim again
@@ -227,7 +235,8 @@ class _Drain:
 
     def _store(self, claim: Claim, clip: "Clip", mp4: bytes) -> None:
         try:
-            video = self.store.publish(claim, mp4, self._facts(claim, clip))
+            facts = self._facts(claim, clip)
+            video = self._outlasting(lambda: self.store.publish(claim, mp4, facts))
         except LeaseLost as error:
             self.beat.lost += 1
             logger.warning("a video came too late: %s", error)
@@ -260,12 +269,13 @@ class _Drain:
             self.beat.drop(claim)
             text = str(error) if isinstance(error, VideogenError) else f"{type(error).__name__}: {error}"
             try:
-                self.store.fail(claim, text, retry=not isinstance(error, InvalidRequest))
+                retry = not isinstance(error, InvalidRequest)
+                self._outlasting(lambda: self.store.fail(claim, text, retry))
             except LeaseLost as lost:
                 self.beat.lost += 1
                 logger.warning("a failure came too late: %s", lost)
                 return
-        if self.store.request(claim.request.id).state == "failed":
+        if self._outlasting(lambda: self.store.request(claim.request.id)).state == "failed":
             self.failed[claim.request.id] = text
         self._tell(0.0)
 
