@@ -14,7 +14,8 @@ import dagster as dg
 
 from resources.registry import RegistryResource
 from resources.store import StoreResource
-from videogen.errors import VersionNotFound
+from sensors.outages import keeps, own_cursor
+from videogen.errors import StoreUnavailable, VersionNotFound
 from videogen.registry import ModelRegistry, ModelSummary
 from videogen.resolve import CHAMPION
 from videogen_assets.jobs import model_lifecycle
@@ -264,10 +265,13 @@ def new_model_versions(
     context: dg.SensorEvaluationContext, registry: RegistryResource, store: StoreResource
 ) -> dg.SensorResult:
     """Looks at every model in MLflow."""
-    cursor = read_cursor(context.cursor)
-    states = look(registry.registry(), store.store(), cursor)
-    planned = plan(cursor, states, time.time())
-    mend(registry.registry(), store.store(), planned.mends, states)
+    cursor = read_cursor(own_cursor(context.cursor))
+    try:
+        states = look(registry.registry(), store.store(), cursor)
+        planned = plan(cursor, states, time.time())
+        mend(registry.registry(), store.store(), planned.mends, states)
+    except StoreUnavailable as error:
+        return keeps(context.cursor, error)
     if planned.launches or planned.mends:
         context.log.info(planned.looked_at)
     keys = list(dict.fromkeys(launch.label for launch in planned.launches))

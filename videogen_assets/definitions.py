@@ -15,6 +15,7 @@ def defs() -> dg.Definitions:
     from sensors.failed_runs import cancelled_batch_runs, failed_batch_runs
     from sensors.model_versions import new_model_versions
     from sensors.requests import waiting_requests
+    from videogen_assets import upkeep
     from videogen_assets.batches import batch, videos
     from videogen_assets.batches import quality as batch_quality
     from videogen_assets.jobs import batch_generation, model_lifecycle
@@ -32,11 +33,13 @@ def defs() -> dg.Definitions:
         batch,
         videos,
         batch_quality,
+        upkeep,
     )
     return dg.Definitions(
         assets=dg.load_assets_from_modules(modules),
         asset_checks=dg.load_asset_checks_from_modules(modules),
-        jobs=[model_lifecycle, batch_generation, promotion.rollback],
+        jobs=[model_lifecycle, batch_generation, promotion.rollback, upkeep.upkeep],
+        schedules=[upkeep.hourly_upkeep],
         sensors=[new_model_versions, waiting_requests, failed_batch_runs, cancelled_batch_runs],
         resources={
             "artifacts": ArtifactsResource(),

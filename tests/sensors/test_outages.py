@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from resources.registry import RegistryResource
 from resources.store import StoreResource
 from sensors.failed_runs import failed_batch_runs
+from sensors.model_versions import new_model_versions
 from sensors.outages import own_cursor
 from sensors.requests import read_cursor, waiting_requests
 from tests.fixtures.servers import redis_server, send
@@ -19,6 +22,7 @@ from tests.sensors.making import submit
 from videogen.drain import drain
 from videogen.errors import StoreUnavailable
 from videogen.generate import Clip, Timings
+from videogen.registry import ModelRegistry
 from videogen.store.store import Store
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -218,3 +222,28 @@ def test_a_drain_that_ends_by_an_outage_loses_nothing(server, store):
     again = store.seal_batch(left, 60.0)
     report = drain(store, again.id, OneColour(), holder="next", provenance={}, encode=encode)
     assert {store.request(one).state for one in ids} == {"done"} and len(report.published) == len(left)
+
+
+def test_the_version_sensor_says_that_the_store_is_away_and_goes_on(server, instance, mlflow_uri, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    save_file({"weight": np.zeros(8)}, model / "weights.safetensors")
+    registry = ModelRegistry(mlflow_uri)
+
+    def look(cursor: str | None) -> dg.SensorResult:
+        resources = {"registry": RegistryResource(tracking_uri=mlflow_uri), "store": StoreResource(url=server.url)}
+        with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
+            return new_model_versions(context)
+
+    registry.register("tiny", model)
+    before = look(None)
+    assert [run.partition_key for run in before.run_requests] == ["tiny@1"]
+    save_file({"weight": np.ones(8)}, model / "weights.safetensors")
+    registry.register("tiny", model)
+    server.take_away()
+    away = look(before.cursor)
+    assert away.run_requests == [] and server.url.removeprefix("redis://") in away.skip_reason.skip_message
+    assert "does not answer since" in away.skip_reason.skip_message and own_cursor(away.cursor) == before.cursor
+    server.bring_back()
+    (run,) = patiently(lambda: look(away.cursor).run_requests)
+    assert run.partition_key == "tiny@2"

@@ -27,6 +27,7 @@ LANES = {
     ],
     BATCH_GROUP: ["request_batch", "generated_videos", "batch_quality"],
 }
+ALONE = "store_upkeep"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_loading_the_definitions_imports_nothing_that_a_model_needs():
 
 
 def test_the_two_lanes_are_complete_and_in_order(assets):
-    assert set(assets) == {name for lane in LANES.values() for name in lane}
+    assert set(assets) == {ALONE, *(name for lane in LANES.values() for name in lane)}
     for group, lane in LANES.items():
         assert {assets[name].group_names_by_key[assets[name].key] for name in lane} == {group}
         for before, after in itertools.pairwise(lane):
@@ -59,6 +60,13 @@ def test_each_asset_says_what_it_is_and_whose(assets, name):
     (spec,) = assets[name].specs
     assert spec.description and spec.kinds and spec.owners and spec.code_version
     assert spec.partitions_def is not None
+
+
+def test_the_janitor_says_what_it_is_and_waits_to_be_started(assets, code_location):
+    (spec,) = assets[ALONE].specs
+    assert spec.description and spec.kinds and spec.owners and spec.code_version
+    (schedule,) = code_location.schedules or ()
+    assert schedule.job_name == "upkeep" and schedule.default_status == dg.DefaultScheduleStatus.STOPPED
 
 
 @pytest.mark.parametrize("name", ON_DEVICE)

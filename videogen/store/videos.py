@@ -207,6 +207,12 @@ def _chunk_key(digest: str, index: int) -> str:
     return f"{digest}/{index:06d}"
 
 
+def chunk_place(key: str) -> tuple[str, int | None]:
+    """The digest of the video that a chunk is of, and which of its chunks it is; None if that is no number."""
+    digest, _, index = key.partition("/")
+    return digest, int(index) if index.isdecimal() else None
+
+
 def _range(size: int, start: int, stop: int | None) -> tuple[int, int]:
     end = size if stop is None else stop
     if not 0 <= start <= end <= size:
