@@ -16,6 +16,7 @@ from resources.registry import RegistryResource
 from resources.store import StoreResource
 from sensors.outages import keeps, own_cursor
 from videogen.errors import StoreUnavailable, VersionNotFound
+from videogen.promotion import ASKED, CANDIDATE
 from videogen.registry import ModelRegistry, ModelSummary
 from videogen.resolve import CHAMPION
 from videogen_assets.jobs import model_lifecycle
@@ -24,8 +25,9 @@ from videogen_assets.partitions import model_versions
 if TYPE_CHECKING:
     from videogen.store.store import Store
 
-CANDIDATE = "candidate"
 RUNS_PER_TICK = 5
+MEASURE_AGAIN: Mapping[str, object] = {"ops": {"warm_up": {"config": {"again": True}}}}
+"""Run configuration of what a person asks for: the minute in which it was measured may have been a busy one."""
 _DIGITS = 12  # of a digest, in run keys
 
 
@@ -41,6 +43,8 @@ class Known:
     digest: str | None = None
     aliases: Mapping[str, int] = field(default_factory=dict)
     asks: int = 0
+    asked: str | None = None
+    """What `videogen models promote` left on the candidate."""
 
 
 Cursor = Mapping[str, Known]
@@ -48,10 +52,14 @@ Cursor = Mapping[str, Known]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One version. `digest` is None where it was registered without a manifest."""
+    """One version. `digest` is None where it was registered without a manifest.
+
+    `asked` differs with every time that a person asked for it on the command line.
+    """
 
     number: int
     digest: str | None
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +141,17 @@ def _seen_after(
     if model.pointer is not None:
         aliases[CHAMPION] = model.pointer.number
     candidate = model.candidate
-    after = Known(reached.number, reached.digest, aliases, known.asks)
-    if candidate is None or known.aliases.get(CANDIDATE) == candidate.number or candidate in taken:
+    after = Known(reached.number, reached.digest, aliases, known.asks, candidate.asked if candidate else None)
+    if candidate is None or _is_known_wish(candidate, known) or candidate.number in [one.number for one in taken]:
         return after, []
     if not room or (candidate.digest and candidate.number > reached.number):
-        return replace(after, aliases=_as_it_was(aliases, known)), []
+        return replace(after, aliases=_as_it_was(aliases, known), asked=known.asked), []
     launch = _for_wish(model.name, candidate, known.asks + 1)
     return replace(after, asks=known.asks + 1), [launch]
+
+
+def _is_known_wish(candidate: Seen, known: Known) -> bool:
+    return known.aliases.get(CANDIDATE) == candidate.number and known.asked == candidate.asked
 
 
 def _as_it_was(aliases: Mapping[str, int], known: Known) -> dict[str, int]:
@@ -203,7 +215,7 @@ def _look_at(registry: ModelRegistry, store: "Store", summary: ModelSummary, kno
         summary.name,
         found,
         summary.aliases,
-        candidate=_of_number(registry, summary.name, found, summary.aliases.get(CANDIDATE)),
+        candidate=_candidate(registry, summary),
         pointer=_of_digest(registry, summary, found, champion.version_digest) if champion else None,
         starts_over=starts_over,
     )
@@ -215,6 +227,17 @@ def _versions(registry: ModelRegistry, name: str, newer_than: int) -> tuple[Seen
 
 def _is_known(version: Seen, known: Known) -> bool:
     return version.number == known.max_version and known.digest in (None, version.digest)
+
+
+def _candidate(registry: ModelRegistry, summary: ModelSummary) -> Seen | None:
+    number = summary.aliases.get(CANDIDATE)
+    if number is None:
+        return None
+    try:
+        version = registry.version(summary.name, number)
+    except VersionNotFound:  # deleted since its alias was read
+        return None
+    return Seen(number, version.digest, version.tags.get(ASKED))
 
 
 def _of_number(registry: ModelRegistry, name: str, found: Sequence[Seen], number: int | None) -> Seen | None:
@@ -276,7 +299,12 @@ def new_model_versions(
         context.log.info(planned.looked_at)
     keys = list(dict.fromkeys(launch.label for launch in planned.launches))
     runs = [
-        dg.RunRequest(launch.run_key, partition_key=launch.label, tags={"videogen/reason": launch.reason})
+        dg.RunRequest(
+            launch.run_key,
+            partition_key=launch.label,
+            tags={"videogen/reason": launch.reason},
+            run_config=MEASURE_AGAIN if launch.reason == CANDIDATE else {},
+        )
         for launch in planned.launches
     ]
     return dg.SensorResult(

@@ -1,7 +1,9 @@
 """submit, status, show and models on a real store, with a champion of random weights."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,14 @@ from typer.testing import CliRunner
 from tests.fixtures.random_models import write_random_tiny
 from videogen.artifacts import Artifacts
 from videogen.cli import app
+from videogen.judging import DISTANCES
+from videogen.judging import KIND as JUDGEMENTS
+from videogen.labels import parse_label
 from videogen.manifest import build_manifest
-from videogen.media.mp4 import encode_mp4
+from videogen.media.mp4 import decode_mp4, encode_mp4
+from videogen.promotion import ASKED
+from videogen.quality.reading import HOW_TO_READ
+from videogen.registry import ModelRegistry
 from videogen.resolve import WEIGHTS
 from videogen.store.records import Champion, ServedEngine
 from videogen.store.store import Store
@@ -56,6 +64,11 @@ def submit(*arguments, **options):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def asked_of(uri, label):
+    name, number = parse_label(label)
+    return ModelRegistry(uri).version(name, number).tags[ASKED]
+
+
 def answer(store):
     """What a drain run does, with a grey video."""
     batch = store.seal_batch([record.id for record in store.waiting()], time_limit_s=60)
@@ -94,6 +107,7 @@ def test_a_file_gives_fields_line_by_line_and_options_fill_what_it_leaves_open(s
     [
         ('{"prompt": "a purple ring"}', ["line 2: prompt", "'purple'", "the model knows"]),
         ('{"prompt": "a red ring", "widht": 64}', ["line 2: widht", "did you mean width?"]),
+        ('{"promt": "a red ring"}', ["line 2: promt", "did you mean prompt?"]),
         ('{"prompt": "a red ring", "width": 65}', ["line 2: width", "got 65", "allowed: 64"]),
         ('{"prompt": "a red ring"', ["line 2: request", "one JSON object"]),
         ('["a red ring"]', ["line 2: request", "one JSON object"]),
@@ -117,6 +131,22 @@ def test_nothing_to_submit_says_what_to_type(store, champion):
     assert "--file" in result.stderr
 
 
+def test_an_empty_file_says_that_it_is_empty(store, champion, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    for arguments in ([], [RING]):
+        result = run("submit", *arguments, "--file", tmp_path / "empty.jsonl")
+        assert result.exit_code == 2
+        assert "empty.jsonl" in result.stderr and "this is empty" in result.stderr
+    assert store.requests() == []
+
+
+def test_every_unknown_word_is_named_with_the_nearest_known_one(store, champion):
+    result = run("submit", "a purple elephant and a rinng")
+    assert result.exit_code == 2
+    assert "got ['purple', 'elephant', 'rinng']" in result.stderr
+    assert "did you mean ring or rising for 'rinng'?" in result.stderr
+
+
 def test_without_a_champion_a_request_is_refused_with_the_way_on(store):
     result = run("submit", RING)
     assert result.exit_code == 2
@@ -125,7 +155,7 @@ def test_without_a_champion_a_request_is_refused_with_the_way_on(store):
 
 def test_an_answered_request_is_shown_with_its_video_and_where_that_came_from(home, store, champion, tmp_path):
     (queued,) = submit(RING, "--seed", 5)
-    assert "state           queued" in run("show", queued["id"]).stdout
+    assert re.search(r"^state +queued$", run("show", queued["id"]).stdout, re.M)
     answer(store)
     shown = json.loads(run("show", queued["id"], "--json").stdout)
     assert (shown["state"], shown["seed"], shown["provenance"]["engine"]) == ("done", 5, "grey")
@@ -133,6 +163,25 @@ def test_an_answered_request_is_shown_with_its_video_and_where_that_came_from(ho
     result = run("show", queued["id"], "-o", tmp_path / "here" / "ring.mp4")
     assert str(tmp_path / "here" / "ring.mp4") in result.stdout
     assert (tmp_path / "here" / "ring.mp4").read_bytes() == store.read_video(shown["sha256"])
+
+
+def test_what_is_shown_to_people_stands_in_columns_and_once(store, champion):
+    (queued,) = submit(RING, "--seed", 5)
+    answer(store)
+    shown = run("show", queued["id"]).stdout
+    facts = shown.split("provenance\n")[0].splitlines()
+    assert all(re.match(r"\w+ {2,}\S", fact) for fact in facts)
+    assert len({re.match(r"\w+ +", fact).end() for fact in facts}) == 1
+    assert re.search(r"^seed +5$", shown, re.M) and re.search(r"^num_inference_steps +\d+$", shown, re.M)
+    assert "{" not in shown and shown.count(RING) == 1 and re.search(r"^  engine +grey$", shown, re.M)
+
+
+def test_a_video_is_saved_under_a_name_that_says_what_it_is(store, champion, tmp_path):
+    (queued,) = submit(RING, "--seed", 5)
+    answer(store)
+    result = run("show", queued["id"], "-o", tmp_path / "ring.gif")
+    assert result.exit_code == 2 and ".mp4" in result.stderr
+    assert not (tmp_path / "ring.gif").exists()
 
 
 def test_the_same_request_again_is_done_at_once(store, champion):
@@ -154,6 +203,46 @@ def test_waiting_ends_at_its_timeout_and_with_failures(store, champion):
     assert "moon" in run("status").stdout
 
 
+def test_waiting_ends_with_each_state_and_the_paths_of_the_videos(home, store, champion, tmp_path):
+    for seed in (5, 6):
+        submit(RING, "--seed", seed)
+    answer(store)
+    lines = run("submit", RING, "--count", 2, "--seed", 5, "--wait", "--timeout", 20).stdout.splitlines()
+    ends = [line.split() for line in lines[2:]]
+    assert [(state, seed) for _, state, _, seed, _ in ends] == [("done", "5"), ("done", "6")]
+    paths = [home / "videos" / f"{one}.mp4" for one, *_ in ends]
+    assert [path for *_, path in ends] == list(map(str, paths)) and all(path.stat().st_size for path in paths)
+    (told,) = submit(RING, "--seed", 5, "--wait", "--timeout", 20, "--output", tmp_path / "here")
+    assert told["state"] == "done" and told["seed"] == 5
+    assert told["video"] == f"{tmp_path}/here/{told['id']}.mp4" and decode_mp4(Path(told["video"]).read_bytes()).any()
+    late = run("submit", RING, "--seed", 7, "--wait", "--timeout", 0.1, "--json")
+    assert late.exit_code == 1
+    assert (json.loads(late.stdout)["state"], json.loads(late.stdout)["video"]) == ("queued", None)
+
+
+def test_waiting_for_a_daemon_that_is_not_there_says_what_to_start(store, champion, monkeypatch):
+    monkeypatch.setattr("videogen.commands.waiting.HINT_SECONDS", 0.2)
+    result = run("submit", RING, "--wait", "--timeout", 2)
+    assert result.exit_code == 1
+    assert result.stderr.count("make dev") == 1 and "never ran here" in result.stderr
+
+
+def test_output_without_wait_is_refused(store, champion, tmp_path):
+    result = run("submit", RING, "--output", tmp_path)
+    assert result.exit_code == 2 and "--wait" in result.stderr
+    (tmp_path / "file").write_text("")
+    assert run("submit", RING, "--wait", "--output", tmp_path / "file").exit_code == 2
+    assert store.requests() == []
+
+
+def test_ids_and_seeds_are_whole_on_a_narrow_terminal(store, champion, monkeypatch):
+    queued = submit(RING, "--count", 2, "--seed", 7)
+    monkeypatch.setenv("COLUMNS", "80")
+    words = run("status").stdout
+    assert all(re.search(rf"^{one['id']} +queued +seed {one['seed']}$", words, re.M) for one in queued)
+    assert words.count(RING) == 2 and max(map(len, words.splitlines())) <= 80
+
+
 def test_status_counts_the_queue_and_names_batches_and_champion(store, champion):
     submit(RING, STAR, "--count", 2)
     batch = store.seal_batch([record.id for record in store.waiting(limit=3)], time_limit_s=60)
@@ -173,7 +262,7 @@ def test_status_of_an_empty_installation_says_how_to_begin(home):
 
 def test_an_unknown_request_is_one_line(home):
     result = run("show", "no-such-request")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "no-such-request" in result.stderr
 
 
@@ -190,12 +279,69 @@ def test_models_are_registered_listed_and_explained(home, store, model, mlflow_u
     assert "champion" in listed and digest[:12] in listed and "random" in listed
     run("models", "promote", label)
     assert "candidate" in run("models", "info", label).stdout
-    assert "is the candidate of videogen-tiny already" in run("models", "promote", label).stdout
+    asked = asked_of(mlflow_uri, label)
+    assert "is the candidate of videogen-tiny" in run("models", "promote", label).stdout
+    assert asked_of(mlflow_uri, label) != asked
     assert "It knows nothing." in run("models", "card", label).stdout
     assert (
         "none" in run("models", "list", "other").stdout
         or "no version of other" in run("models", "list", "other").stdout
     )
+
+
+@pytest.fixture
+def registry(home, mlflow_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    return ModelRegistry(mlflow_uri)
+
+
+def test_a_decision_is_listed_in_short_and_told_in_full(registry, store, model):
+    version = registry.register("videogen-tiny", model, "random")
+    reason = f"no regression: {'the clips are worse, ' * 10}and that is all"
+    assert re.search(r"^  decision +none yet$", run("models", "info", version.label).stdout, re.M)
+    registry.set_tags("videogen-tiny", 1, {"videogen.decision": "refused", "videogen.reason": reason})
+    listed = " ".join(run("models", "list").stdout.split())
+    assert "decision" in listed and "refused: no regression: the clips are worse" in listed and "…" in listed
+    assert "that is all" not in listed
+    told = run("models", "info", version.label).stdout
+    assert re.search(r"^  decision +refused$", told, re.M) and re.search(rf"^  reason +{reason}$", told, re.M)
+    assert told.count("refused") == 1
+
+
+def test_distances_are_told_with_their_floor_and_how_to_read_them(home, registry, model):
+    distances = {"fvd": 463.2, "n": 32, "kvd": {"value": -1072.0, "low": -4928.0, "high": 2575.0},
+                 "floor": {"fvd": 1124.6, "kvd_low": -480.0, "kvd_high": 1516.0}}  # fmt: skip
+    kept = Artifacts(str(home / "artifacts"))
+    kept.build(JUDGEMENTS, "found", lambda to: (to / DISTANCES).write_text(json.dumps(distances)))
+    version = registry.register("videogen-tiny", model)
+    assert "FVD" not in run("models", "info", version.label).stdout
+    registry.set_tags("videogen-tiny", 1, {"judgement": "found"})
+    told = run("models", "info", version.label).stdout
+    assert re.search(r"FVD +463 on 32 clips; floor 1125$", told, re.M)
+    assert re.search(r"KVD +-1072 \[-4928, 2575\] on 32 clips; floor \[-480, 1516\]$", told, re.M)
+    assert HOW_TO_READ in told
+
+
+def test_what_names_no_version_or_model_is_bad_input(registry, store, model, tmp_path):
+    registry.register("videogen-tiny", model)
+    (tmp_path / "empty").mkdir()
+    pickled = shutil.copytree(model, tmp_path / "pickled")
+    (pickled / "weights.pkl").write_bytes(b"\x80\x04.")
+    for arguments, words in (
+        (["info", "@99"], "'@99'"),
+        (["info", "videogen-tiny@99"], "videogen-tiny@99"),
+        (["promote", "nope@1"], "nope@1"),
+        (["card", "nope@1"], "nope@1"),
+        (["rollback", "nope"], "'nope'"),
+        (["register", tmp_path / "missing", "--name", "m"], "missing"),
+        (["register", tmp_path / "empty", "--name", "m"], "model_index.json"),
+        (["register", pickled, "--name", "m"], "weights.pkl"),
+        (["register", model, "--name", "a@b"], "'a@b'"),
+    ):
+        result = run("models", *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+        assert words in result.stderr
+    assert registry.models() == ["videogen-tiny"]
 
 
 def test_rollback_brings_the_previous_champion_back(store, champion):

@@ -1,6 +1,7 @@
 """The questions are held out, fixed and the same for every version; the answers survive the disk."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,11 +9,14 @@ from videogen.errors import ArtifactCorrupt
 from videogen.evaluation import (
     EVALUATION_FILE,
     Answer,
+    Candidate,
     Evaluation,
     evaluation_key,
     evaluation_prompts,
     read_evaluation,
 )  # fmt: skip
+from videogen.models.spec import ModelSpec
+from videogen.resolve import ResolvedModel
 from videogen.world.grammar import FIELDS, WORDS, is_held_out, vocabulary
 
 
@@ -44,13 +48,19 @@ def test_more_prompts_than_held_out_combinations_come_again_in_other_words() -> 
 
 def test_the_key_changes_with_everything_that_could_change_the_answers() -> None:
     keys = {
-        evaluation_key("weights", "engine", 64),
-        evaluation_key("other weights", "engine", 64),
-        evaluation_key("weights", "other engine", 64),
-        evaluation_key("weights", "engine", 65),
-        evaluation_key("weights", "engine", 64, "another protocol"),
+        evaluation_key(candidate(), 64),
+        evaluation_key(candidate(version_digest="other weights"), 64),
+        evaluation_key(candidate(engine_key="other engine"), 64),
+        evaluation_key(candidate(batch_size=8), 64),
+        evaluation_key(candidate(), 65),
+        evaluation_key(candidate(), 64, "another protocol"),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
+
+
+def candidate(version_digest: str = "weights", engine_key: str = "engine", batch_size: int = 1) -> Candidate:
+    model = ResolvedModel("tiny@1", version_digest, Path(), ModelSpec("tiny"), {})
+    return Candidate(model, engine_key, "cpu", "fp32", batch_size)
 
 
 def answer(wanted: dict[str, str], seen: dict[str, str | None]) -> Answer:
@@ -61,7 +71,7 @@ WANTED = {"size": "small", "colour": "red", "shape": "ring", "motion": "up", "ba
 
 
 def evaluation(*answers: Answer) -> Evaluation:
-    return Evaluation("tiny@1", "d" * 64, "e" * 64, "cpu", "fp32", "p", 12.5, answers)
+    return Evaluation("tiny@1", "d" * 64, "e" * 64, "cpu", "fp32", 4, "p", 12.5, answers)
 
 
 def test_one_wrong_attribute_spoils_the_clip_but_only_its_own_share() -> None:

@@ -73,6 +73,7 @@ class Evaluation:
     engine_key: str
     target: str
     precision: str
+    batch_size: int
     protocol: str
     seconds: float
     answers: tuple[Answer, ...]
@@ -103,9 +104,16 @@ def evaluation_prompts(count: int, protocol: str = PROTOCOL) -> list[EvaluationP
     return prompts
 
 
-def evaluation_key(version_digest: str, engine_key: str, count: int, protocol: str = PROTOCOL) -> str:
-    """The address of an evaluation among the artifacts: same weights, engine and questions, same address."""
-    return hashlib.sha256("\n".join((version_digest, engine_key, str(count), protocol)).encode()).hexdigest()
+def evaluation_key(candidate: "Candidate", count: int, protocol: str = PROTOCOL) -> str:
+    """The address of an evaluation among the artifacts: same weights, engine, batch size and questions, same address."""
+    identity = (
+        candidate.model.version_digest,
+        candidate.engine_key,
+        f"batch {candidate.batch_size}",
+        str(count),
+        protocol,
+    )
+    return hashlib.sha256("\n".join(identity).encode()).hexdigest()
 
 
 def questions(
@@ -158,12 +166,13 @@ def _judged(folder: Path, prompt: EvaluationPrompt, outcome: "Clip | Failure") -
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One engine of one version: what is evaluated."""
+    """One engine of one version: what is evaluated, `batch_size` requests to a call."""
 
     model: "ResolvedModel"
     engine_key: str
     target: str
     precision: str
+    batch_size: int = 1
 
 
 def ensure_evaluation(
@@ -179,10 +188,11 @@ def ensure_evaluation(
     def fill(folder: Path) -> None:
         requests = questions(prompts, model.spec, model.version_digest, model.label, model.vocabulary)
         answers, seconds = answer(folder, open_generator(), prompts, requests, on_answer)
-        of = (model.label, model.version_digest, candidate.engine_key, candidate.target, candidate.precision)
+        engine = (candidate.engine_key, candidate.target, candidate.precision, candidate.batch_size)
+        of = (model.label, model.version_digest, *engine)
         (folder / EVALUATION_FILE).write_text(Evaluation(*of, PROTOCOL, seconds, answers).to_json())
 
-    key = evaluation_key(model.version_digest, candidate.engine_key, len(prompts))
+    key = evaluation_key(candidate, len(prompts))
     path, is_new = artifacts.build(KIND, key, fill)
     return path, read_evaluation(path), is_new
 

@@ -140,15 +140,15 @@ def floor_gates(candidate: Evidence, settings: GateSettings) -> GateReport:
 def regression_gates(
     champion: Evidence, candidate: Evidence, timings: Timings, features: Features, settings: GateSettings
 ) -> GateReport:
-    """What a version must show beside the champion: prompts and seeds are the same, so everything is paired.
-
-    Time is compared only where the champion serves the same target.
-    """
+    """What a version must show beside the champion: prompts and seeds are the same, so everything is paired."""
     hits = [evidence.evaluation.agreement().hits for evidence in (champion, candidate)]
-    gates = [agreement_regression(hits[0], hits[1], settings), _kvd(champion, candidate, features, settings)]
-    if timings.champion:
-        gates.append(latency_regression(timings.champion, timings.candidate, settings))
-    return GateReport(tuple(gates))
+    return GateReport(
+        (
+            agreement_regression(hits[0], hits[1], settings),
+            _kvd(champion, candidate, features, settings),
+            latency_regression(timings.champion, timings.candidate, settings),
+        )
+    )
 
 
 def _kvd(champion: Evidence, candidate: Evidence, features: Features, settings: GateSettings) -> GateResult:

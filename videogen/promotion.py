@@ -1,38 +1,75 @@
-"""The champion pointer moved, in the store first, then mirrored to MLflow, where people look for it.
+"""What becomes of a version: the champion pointer moved, or a refusal; told to MLflow, where people look for it.
 
 The store decides what serves. A mirror that cannot be reached changes nothing about that: the version sensor sets the
 alias right on its next tick.
 """
 
-from collections.abc import Mapping
+from typing import Literal
 
 from videogen.errors import RegistryError
+from videogen.labels import parse_label
 from videogen.registry import ModelRegistry
 from videogen.resolve import CHAMPION
 from videogen.store.records import Champion
 from videogen.store.store import Store
 
+CANDIDATE = "candidate"
+"""The alias by which a person asks for a version to be measured, and promoted if it passes."""
+ASKED = "videogen.asked"
+"""On a version: differs with every time that a person asked for it."""
+DECISION, REASON, GENERATION = "videogen.decision", "videogen.reason", "videogen.champion_generation"
+Decision = Literal["promoted", "rolled back to", "replaced", "refused"]
 
-def promote(store: Store, registry: ModelRegistry, champion: Champion, generation: int) -> tuple[Champion, str | None]:
+
+def promote(
+    store: Store, registry: ModelRegistry, champion: Champion, generation: int, reason: str
+) -> tuple[Champion, str | None]:
     """Makes `champion` serve, if the pointer still stands at `generation` (0: there is none yet).
 
     Returns what serves now, and why MLflow could not be told, if so. Raises StoreConflict if the pointer was moved.
     """
-    model = champion.label.rpartition("@")[0]
-    return _mirrored(registry, store.promote(model, champion, generation), "promoted")
+    name, _ = parse_label(champion.label)
+    before = store.champion(name)
+    return _mirrored(registry, before, store.promote(name, champion, generation), "promoted", reason)
 
 
 def roll_back(store: Store, registry: ModelRegistry, model: str) -> tuple[Champion, str | None]:
     """Makes the previous champion serve again, without a rebuild. Returns as `promote`. Raises RecordNotFound."""
-    return _mirrored(registry, store.rollback(model), "rolled back to")
+    before = store.champion(model)
+    reason = f"in place of {before.label}" if before else ""
+    return _mirrored(registry, before, store.rollback(model), "rolled back to", reason)
 
 
-def _mirrored(registry: ModelRegistry, champion: Champion, how: str) -> tuple[Champion, str | None]:
-    name, _, number = champion.label.rpartition("@")
-    tags: Mapping[str, str] = {"videogen.champion_generation": str(champion.generation), "videogen.decision": how}
+def refuse(store: Store, registry: ModelRegistry, label: str, reason: str) -> bool:
+    """Tells MLflow that a version was refused, and why; False, and nothing told, where it serves all the same.
+
+    It is no candidate any more, so that it can be asked for again.
+    """
+    name, number = parse_label(label)
+    champion, version = store.champion(name), registry.version(name, number)
+    if champion is not None and champion.version_digest == version.digest:
+        return False
+    _decide(registry, label, "refused", reason)
+    return True
+
+
+def _mirrored(
+    registry: ModelRegistry, before: Champion | None, champion: Champion, how: Decision, reason: str
+) -> tuple[Champion, str | None]:
+    name, number = parse_label(champion.label)
     try:
-        registry.set_alias(name, CHAMPION, int(number))
-        registry.set_tags(name, int(number), tags)
+        registry.set_alias(name, CHAMPION, number)
+        registry.set_tags(name, number, {GENERATION: str(champion.generation)})
+        _decide(registry, champion.label, how, reason)
+        if before is not None and before.version_digest != champion.version_digest:
+            _decide(registry, before.label, "replaced", f"{champion.label} was {how}")
     except RegistryError as error:
         return champion, str(error)
     return champion, None
+
+
+def _decide(registry: ModelRegistry, label: str, decision: Decision, reason: str) -> None:
+    name, number = parse_label(label)
+    registry.set_tags(name, number, {DECISION: decision, REASON: reason})
+    if registry.aliases(name).get(CANDIDATE) == number:
+        registry.delete_alias(name, CANDIDATE)

@@ -1,4 +1,4 @@
-"""Which engine serves a target, and the evidence that its videos are those of the float32 reference.
+"""Which engine serves a target, and the evidence that its videos, at any batch size, are those of the reference.
 
 An engine that has not been compared with the reference on this machine is not proven, and does not serve.
 """
@@ -17,6 +17,7 @@ from videogen.artifacts import Artifacts
 from videogen.devices import Device
 from videogen.errors import ArtifactCorrupt, EngineBuildFailed, EngineUnavailable
 from videogen.settings import Target
+from videogen.warming import BATCHES
 
 if TYPE_CHECKING:
     from videogen.engines.base import Engine, Precision
@@ -29,8 +30,8 @@ State = Literal["proven", "refused", "built, unproven", "not built"]
 """`proven`: it ran here and passed its fidelity gates; `refused`: it ran and did not; the others could not run here."""
 
 KIND, FILE = "proofs", "proof.json"
-CLIPS = 6
-"""Videos that an engine is compared on: each is also made once by eager torch."""
+CLIPS = 8
+"""Videos that an engine is compared on: each is also made once by eager torch. A full batch of the largest size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ class Prover:
     def _compared(self, built: Proof, engine: "Engine", reference: "Reference") -> Proof:
         from videogen.engines.fidelity import fidelity
 
-        report = _gates(fidelity(self.folder, engine, self.requests, reference), self.settings)
+        found = fidelity(self.folder, engine, self.requests, reference, BATCHES[1:])
+        report = _gates(found, self.settings)
         state: State = "proven" if report.outcome == "pass" else "refused"
         return dataclasses.replace(built, state=state, reason=report.reason, gates=report.to_json())
 
@@ -187,7 +189,16 @@ class Prover:
     def _kept(self, target: Target, what: Sequence[str], measure: Callable[[], Proof]) -> tuple[Proof, bool]:
         asked = [(request.request.prompt, request.request.seed) for request in self.requests]
         rules = self.settings.model_dump_json()
-        identity = [target, self.graph_key, self.device.name, self.device.architecture, self.streams, rules, asked]
+        identity = [
+            target,
+            self.graph_key,
+            self.device.name,
+            self.device.architecture,
+            self.streams,
+            BATCHES,
+            rules,
+            asked,
+        ]
         key = hashlib.sha256(json.dumps([*identity, *what]).encode()).hexdigest()
 
         def fill(folder: Path) -> None:

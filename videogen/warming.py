@@ -1,4 +1,4 @@
-"""Warm-up: what an engine takes on this device, alone by stage and batch, and in turns with the champion's."""
+"""Warm-up: what an engine takes on this device, alone by stage and batch, and as it serves beside the champion's."""
 
 import hashlib
 import json
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 KIND = "warm-ups"
 PROFILE, TIMINGS = "profile.json", "timings.json"
 BATCHES = (1, 2, 4, 8)
-"""Sizes at which every network is timed."""
-TIMED_BATCHES = (1, 4)
-"""Sizes at which whole generations are timed, in turns with the champion's."""
+"""Sizes at which every network is timed, and of which one serves."""
 ROUNDS = 5
+"""Timings of whole generations, in turns with the champion's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """T(B) of whole generations: batch size -> seconds of each round. `champion` is empty where there was none."""
+    """T(B) of whole generations: requests asked together -> seconds of each round.
+
+    Both answered as they serve, each at its own batch size. `champion` is empty where there was none.
+    """
 
     device: str
     candidate: Mapping[int, Sequence[float]]
@@ -60,12 +62,17 @@ class WarmUp:
 
     @property
     def batch_size(self) -> int:
-        """Requests to a call that give the most videos per second on every stream, as runs use them.
+        """Requests to a call as this engine serves them."""
+        return serving_batch(self.profile)
 
-        It is 1 where other work disturbed the measurement.
-        """
-        most = max(point.streams for point in self.profile.points)
-        return self.profile.best(most)[0] if self.profile.exclusive else 1
+
+def serving_batch(profile: "LatencyProfile") -> int:
+    """Requests to a call that give the most videos per second on every stream, as runs use them.
+
+    It is 1 where other work disturbed the measurement.
+    """
+    most = max(point.streams for point in profile.points)
+    return profile.best(most)[0] if profile.exclusive else 1
 
 
 def read_warm_up(folder: Path) -> WarmUp:
@@ -78,7 +85,10 @@ def read_warm_up(folder: Path) -> WarmUp:
 
 @dataclass(frozen=True, slots=True)
 class Warmer:
-    """Measures on the device that `lease` holds. `open_generator` opens a candidate's engine, `streams` at once."""
+    """Measures on the device that `lease` holds. `open_generator` opens a candidate's engine, `streams` at once.
+
+    What was measured is kept, and measured again only for another `attempt`.
+    """
 
     artifacts: Artifacts
     lease: DeviceLease
@@ -86,6 +96,7 @@ class Warmer:
     open_generator: "Callable[[Candidate], Generator]"
     questions: "Callable[[Candidate, int], list[AcceptedRequest]]"
     """So many requests to a candidate."""
+    attempt: str = ""
 
     def ensure(
         self,
@@ -98,15 +109,18 @@ class Warmer:
         identity = [
             candidate.engine_key,
             champion and champion.engine_key,
+            champion and champion.batch_size,
             device,
             self.streams,
             BATCHES,
-            TIMED_BATCHES,
+            self.attempt,
         ]
 
         def fill(folder: Path) -> None:
-            (folder / PROFILE).write_text(self._profile(candidate, on_point).to_json())
-            sides = {"candidate": candidate} | ({"champion": champion} if champion else {})
+            profile = self._profile(candidate, on_point)
+            (folder / PROFILE).write_text(profile.to_json())
+            served = replace(candidate, batch_size=serving_batch(profile))
+            sides = {"candidate": served} | ({"champion": champion} if champion else {})
             taken = {"candidate": {}, "champion": {}} | self._in_turns(sides)
             (folder / TIMINGS).write_text(Timings(device, **taken).to_json())
 
@@ -130,15 +144,17 @@ class Warmer:
 
     def _in_turns(self, sides: "Mapping[str, Candidate]") -> dict[str, dict[int, list[float]]]:
         # Turn by turn, so that a busy minute of the machine falls on both.
+        most = self.streams * max(candidate.batch_size for candidate in sides.values())
+        counts = sorted({1, most})
         generators = {name: self.open_generator(candidate) for name, candidate in sides.items()}
-        requests = {name: self.questions(candidate, max(TIMED_BATCHES)) for name, candidate in sides.items()}
-        taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in TIMED_BATCHES} for name in sides}
+        requests = {name: self.questions(candidate, most) for name, candidate in sides.items()}
+        taken: dict[str, dict[int, list[float]]] = {name: {count: [] for count in counts} for name in sides}
         for name, generator in generators.items():
-            seconds_of(generator, requests[name][:1])
+            seconds_of(generator, requests[name])
         for _ in range(ROUNDS):
-            for batch in TIMED_BATCHES:
+            for count in counts:
                 for name, generator in generators.items():
-                    taken[name][batch].append(seconds_of(generator, requests[name][:batch]))
+                    taken[name][count].append(seconds_of(generator, requests[name][:count]))
         return taken
 
 

@@ -14,6 +14,7 @@ def defs() -> dg.Definitions:
     from resources.store import StoreResource
     from sensors.failed_runs import cancelled_batch_runs, failed_batch_runs
     from sensors.model_versions import new_model_versions
+    from sensors.refused_versions import refused_versions
     from sensors.requests import waiting_requests
     from videogen_assets import upkeep
     from videogen_assets.batches import batch, videos
@@ -40,7 +41,7 @@ def defs() -> dg.Definitions:
         asset_checks=dg.load_asset_checks_from_modules(modules),
         jobs=[model_lifecycle, batch_generation, promotion.rollback, upkeep.upkeep],
         schedules=[upkeep.hourly_upkeep],
-        sensors=[new_model_versions, waiting_requests, failed_batch_runs, cancelled_batch_runs],
+        sensors=[new_model_versions, waiting_requests, failed_batch_runs, cancelled_batch_runs, refused_versions],
         resources={
             "artifacts": ArtifactsResource(),
             "device": DeviceResource(),

@@ -2,10 +2,13 @@
 
 import dagster as dg
 
+from videogen import labels
+from videogen.errors import InvalidRequest
+
 
 def parse_label(label: str) -> tuple[str, int]:
     """`videogen-tiny@3` -> ("videogen-tiny", 3). Raises dg.Failure for a partition key that is no label."""
-    name, at, number = label.rpartition("@")
-    if not (name and at and number.isascii() and number.isdecimal()):
-        raise dg.Failure(f"partition {label!r}: expected name@number, such as videogen-tiny@3", allow_retries=False)
-    return name, int(number)
+    try:
+        return labels.parse_label(label)
+    except InvalidRequest as error:
+        raise dg.Failure(f"partition {label!r}: {error}", allow_retries=False) from error

@@ -31,8 +31,8 @@ class Opener:
         return Generator(WanModel(folder, self.engine(engine_key)), batch_size)
 
     def candidate(self, candidate: Candidate) -> "Generator":
-        """A generator with a candidate's model on its engine. Raises as `generator` does."""
-        return self.generator(candidate.model.folder, candidate.engine_key)
+        """A generator with a candidate's model on its engine, at its batch size. Raises as `generator` does."""
+        return self.generator(candidate.model.folder, candidate.engine_key, candidate.batch_size)
 
     def engine(self, engine_key: str) -> "Engine":
         """One thread to a stream: on a CPU two streams of one thread do more than one stream of two."""

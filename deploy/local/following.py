@@ -14,6 +14,7 @@ START_SECONDS = 180.0
 STANDSTILL_SECONDS = 900.0
 POLL_SECONDS = 1.0
 PARTITION_TAG, WILL_RETRY_TAG = "dagster/partition", "dagster/will_retry"
+ENDS_OF_LANES = ({"model_weights", "promotion"}, {"request_batch", "batch_quality"})
 
 
 class Standstill(VideogenError):
@@ -31,9 +32,14 @@ class StepEnd:
 
 
 def runs_of(instance: dg.DagsterInstance, partition: str) -> Sequence[dg.DagsterRun]:
-    """The runs of a job for a partition, oldest first; not those of a selection of assets made by hand."""
+    """The runs of a whole lane for a partition, oldest first; not those of some of its assets, started by hand."""
     runs = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: partition}))[::-1]
-    return [run for run in runs if not run.asset_selection]
+    return [run for run in runs if _is_whole(run)]
+
+
+def _is_whole(run: dg.DagsterRun) -> bool:
+    selected = {key.to_user_string() for key in run.asset_selection or ()}
+    return not selected or any(ends <= selected for ends in ENDS_OF_LANES)
 
 
 def have_ended(runs: Sequence[dg.DagsterRun]) -> bool:

@@ -68,6 +68,18 @@ def test_only_the_latest_run_of_that_partition_speaks(instance):
     assert not have_ended(runs_of(instance, "videogen-tiny@4"))
 
 
+def test_some_assets_by_hand_are_no_run_of_the_lane_and_all_of_them_are(instance):
+    def run(*selected):
+        keys = frozenset(dg.AssetKey(name) for name in selected) or None
+        job = dg.DagsterRun("__ASSET_JOB", tags={"dagster/partition": PARTITION}, asset_selection=keys)
+        instance.add_run(job)
+        return job.run_id
+
+    run("quality_report"), run("promotion")
+    whole = [run(), run("model_weights", "engine", "promotion"), run("request_batch", "batch_quality")]
+    assert [found.run_id for found in runs_of(instance, PARTITION)] == whole
+
+
 def test_waiting_ends_with_the_runs_and_tells_each_step_once(instance, daemon):
     materialize(instance, evaluation, promotion)
     told = []

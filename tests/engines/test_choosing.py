@@ -17,6 +17,7 @@ from videogen.engines.profile import LatencyPoint, LatencyProfile, profile_engin
 from videogen.engines.pytorch import TorchEngine
 from videogen.engines.select import Candidate, select_engine
 from videogen.errors import ArtifactCorrupt, EngineUnavailable
+from videogen.warming import serving_batch
 
 PROMPTS, SEEDS = ("a red ball moving right", "a small star staying still"), (1, 2)
 
@@ -67,6 +68,26 @@ def test_an_exact_engine_is_near_and_a_noisy_one_is_not(artifacts, folder, reque
     assert [(c.prompt, c.seed) for c in exact.clips] == list(zip(PROMPTS, SEEDS, strict=True))
     slightly, badly = (fidelity(folder, Noisy(folder, amount), requests, reference) for amount in (0.01, 1.0))
     assert exact.mean_psnr > slightly.mean_psnr > badly.mean_psnr
+
+
+class WrongInBatches(TorchEngine):
+    """A reference that spoils every clip but the first of a batch."""
+
+    def __init__(self, folder):
+        super().__init__(folder, 1)
+
+    def run(self, network, inputs):
+        found = super().run(network, inputs)
+        if network == "denoiser":
+            found["velocity"] = np.concatenate([found["velocity"][:1], np.zeros_like(found["velocity"][1:])])
+        return found
+
+
+def test_an_engine_that_is_right_alone_and_wrong_in_a_batch_is_found_out(folder, requests, reference):
+    engine = WrongInBatches(folder)
+    assert fidelity(folder, engine, requests, reference).worst_psnr > 50
+    found = fidelity(folder, engine, requests, reference, batch_sizes=(2,))
+    assert found.clips[0].psnr > 50 and found.clips[1].psnr < 30
 
 
 def test_the_fastest_that_passes_is_chosen_and_the_others_reasons_are_kept(
@@ -143,7 +164,8 @@ def test_a_profile_says_where_batching_pays():
     )  # fmt: skip
     assert profile.seconds("denoiser", 2) == pytest.approx(1 + 0.2 / 3)
     assert profile.seconds("denoiser", 8) == pytest.approx(2.4)
-    assert profile.best() == (4, 2)
+    assert profile.best() == (4, 2) and serving_batch(profile) == 4
+    assert serving_batch(dataclasses.replace(profile, exclusive=False)) == 1
     assert profile.seconds_per_video(1, 1) == pytest.approx(4 * 1.0 + 0.002)
     guided = dataclasses.replace(profile, guided=True)
     assert guided.seconds_per_video(2, 1) == pytest.approx((4 * 1.2 + 0.002) / 2)

@@ -177,12 +177,18 @@ def test_time(factor: float, outcome: str, settings: GateSettings) -> None:
     candidate = {size: list(factor * 0.1 * size * rng.normal(1, 0.02, 7)) for size in (1, 4, 16)}
     found = gates.latency_regression(champion, candidate, settings)
     assert found.outcome == outcome and found.value == pytest.approx(factor, rel=0.03)
-    assert "batch 1, 4," in found.reason
+    assert "at 1 and 4 requests," in found.reason
 
 
 def test_time_without_evidence(settings: GateSettings) -> None:
     assert gates.latency_regression({1: [0.1] * 5}, {2: [0.1] * 5}, settings).outcome == "inconclusive"
     assert gates.latency_regression({1: [0.1]}, {1: [0.1]}, settings).outcome == "inconclusive"
+
+
+def test_without_a_champion_on_a_target_the_report_says_that_time_was_not_compared(settings: GateSettings) -> None:
+    found = gates.latency_regression({}, {1: [0.1] * 5}, settings)
+    assert (found.outcome, found.value) == ("pass", None)
+    assert "not compared: the champion has no engine for this target" in found.reason
 
 
 # --- together

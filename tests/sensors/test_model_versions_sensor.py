@@ -12,6 +12,7 @@ from resources.store import StoreResource
 from sensors.model_versions import new_model_versions
 from videogen import mlflow_client
 from videogen.errors import RegistryUnavailable
+from videogen.promotion import ASKED
 from videogen.registry import ModelRegistry
 from videogen.store.records import Champion
 from videogen.store.store import Store
@@ -103,7 +104,24 @@ def test_the_candidate_alias_starts_a_run_and_other_tags_and_aliases_do_not(look
     asked = look(after.cursor)
     assert _started(asked) == ["tiny@1"]
     assert asked.run_requests[0].tags == {"videogen/reason": "candidate"}
+    assert asked.run_requests[0].run_config == {"ops": {"warm_up": {"config": {"again": True}}}}
     assert _started(look(asked.cursor)) == []
+
+
+def test_who_asks_for_the_same_candidate_again_gets_another_run(look, register, registry):
+    register(0)
+    first = look()
+    assert first.run_requests[0].run_config == {}
+    registry.set_alias("tiny", "candidate", 1)
+    cursor, keys = first.cursor, []
+    for asked in ("once", "twice"):
+        registry.set_tags("tiny", 1, {ASKED: asked})
+        result = look(cursor)
+        assert _started(result) == ["tiny@1"]
+        cursor = result.cursor
+        keys += [run.run_key for run in result.run_requests]
+        assert _started(look(cursor)) == []
+    assert len(set(keys)) == 2
 
 
 def test_a_model_that_was_deleted_and_came_back_starts_again_at_1(look, register, mlflow_uri):

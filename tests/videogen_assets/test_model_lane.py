@@ -1,6 +1,5 @@
 """From a registered version to the champion pointer, through the real job: who does not pass is told why."""
 
-from importlib import resources
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -12,39 +11,21 @@ from resources.registry import RegistryResource
 from tests.fixtures.gpu import has_gpu
 from tests.fixtures.random_models import write_random_tiny
 from tests.videogen_assets.conftest import Installation
+from tests.videogen_assets.lifecycle import (
+    FEW,
+    FEWEST,
+    LABEL,
+    NAME,
+    checks,
+    latest,
+    materialised,
+    run_lifecycle,
+    with_gates,
+)  # fmt: skip
 from videogen import mlflow_client
 from videogen.judging import GATES
 from videogen.store.records import Champion, ServedEngine
 from videogen_assets.definitions import defs
-from videogen_assets.partitions import model_versions
-
-NAME, LABEL = "videogen-tiny", "videogen-tiny@1"
-FEW = {"ops": {"evaluation_videos": {"config": {"count": 20}}}}
-"""Too few prompts for any gate on agreement: their minimum is 48."""
-FEWEST = {"ops": {"evaluation_videos": {"config": {"count": 8}}}}
-"""As many as the lenient gates ask for."""
-
-
-def run_lifecycle(installation: Installation, label: str, config: dict) -> dg.ExecuteInProcessResult:
-    installation.instance.add_dynamic_partitions(model_versions.name, [label])
-    job = defs().resolve_job_def("model_lifecycle")
-    return job.execute_in_process(
-        partition_key=label, instance=installation.instance, run_config=config, raise_on_error=False
-    )
-
-
-def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    return {found.check_name: found for found in result.get_asset_check_evaluations()}
-
-
-def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
-    return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
-
-
-def latest(installation: Installation, asset: str) -> dict[str, dg.MetadataValue]:
-    event = installation.instance.get_latest_materialization_event(dg.AssetKey(asset))
-    assert event is not None and event.asset_materialization is not None
-    return dict(event.asset_materialization.metadata)
 
 
 def test_too_little_evidence_is_measured_kept_and_not_a_pass(installation, tiny_folder) -> None:
@@ -89,17 +70,9 @@ def test_a_version_that_mlflow_no_longer_has_ends_its_run_and_says_so(installati
 
 
 @pytest.fixture
-def lenient(monkeypatch, tmp_path) -> None:
-    """Gates that random weights pass: any agreement will do, on a few clips."""
-    shipped = (resources.files("videogen.quality") / "gates.toml").read_text()
-    path = tmp_path / "lenient.toml"
-    path.write_text(shipped.replace("joint = 0.60", "joint = 0").replace("minimum_clips = 48", "minimum_clips = 8"))
-    monkeypatch.setenv("VIDEOGEN_GATES", str(path))
-
-
-@pytest.fixture
-def promoted(installation, tiny_folder, lenient) -> Installation:
+def promoted(installation, tiny_folder, monkeypatch, tmp_path) -> Installation:
     """Version 1 went through the job and serves."""
+    with_gates(monkeypatch, tmp_path)
     installation.registry.register(NAME, tiny_folder, "random weights")
     assert run_lifecycle(installation, LABEL, FEWEST).success
     return installation
@@ -133,7 +106,7 @@ def test_promoting_the_champion_once_more_changes_nothing(promoted) -> None:
 def test_what_was_measured_against_another_champion_is_not_promoted(promoted, tmp_path) -> None:
     other = Champion("b" * 64, "videogen-tiny@2", {"cpu": ServedEngine("e", "fp32", "r")})
     promoted.store.promote(NAME, other, 1)
-    assert "Materialise warm_up and what follows it again" in promote_again(promoted)
+    assert "materialise warm_up and what follows it again" in promote_again(promoted)
     assert promoted.store.champion(NAME).label == "videogen-tiny@2"
 
 
@@ -143,7 +116,7 @@ def test_an_engine_that_was_not_judged_does_not_serve(promoted) -> None:
     promoted.instance.report_runless_asset_event(
         dg.AssetMaterialization("engine", partition=LABEL, metadata=built_since)
     )
-    assert "its engine for cpu was not judged" in promote_again(promoted)
+    assert "its engine for cpu was not measured" in promote_again(promoted)
 
 
 def test_a_version_that_was_deleted_after_it_was_measured_does_not_serve(promoted) -> None:

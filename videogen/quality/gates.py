@@ -301,14 +301,18 @@ def kvd_regression(comparison: KvdComparison | None, settings: GateSettings) -> 
 def latency_regression(
     champion: Mapping[int, Sequence[float]], candidate: Mapping[int, Sequence[float]], settings: GateSettings
 ) -> GateResult:
-    """T(B) against the champion's on the same device: batch size -> seconds of each timing of a whole generation.
+    """T(B) against the champion's on the same device: requests asked together -> seconds of each timing of all.
 
-    The ratio of medians at each batch size that both have, as a geometric mean, with a bootstrap over timings.
+    The ratio of medians at each number of requests that both have, as a geometric mean, with a bootstrap over timings.
+    With no champion on this device there is nothing to be slower than: it passes, and says so.
     """
     rules, name = settings.latency_regression, "latency_regression"
+    if not champion:
+        said = f"{name}: not compared: the champion has no engine for this target"
+        return GateResult(name, "pass", None, None, None, rules.ratio, 0, said)
     sizes = sorted(size for size in champion.keys() & candidate.keys() if len(champion[size]) and len(candidate[size]))
     if not sizes:
-        return _without_evidence(name, rules.ratio, "the two were timed at no common batch size")
+        return _without_evidence(name, rules.ratio, "the two were timed at no common number of requests")
     rng = np.random.default_rng(0)
 
     def log_median(times: Sequence[float]) -> tuple[float, np.ndarray]:
@@ -321,7 +325,7 @@ def latency_regression(
     drawn = np.exp(np.mean([a[1] - b[1] for a, b in zip(new, old, strict=True)], axis=0))
     low, high = np.quantile(drawn, [(1 - settings.level) / 2, (1 + settings.level) / 2])
     fewest = min(len(times[size]) for size in sizes for times in (champion, candidate))
-    what = f"T(B) over the champion's at batch {', '.join(map(str, sizes))}, fewest timings"
+    what = f"T(B) over the champion's at {' and '.join(map(str, sizes))} requests, fewest timings"
     return _held_against(
         name, Measure(value, float(low), float(high), fewest), rules.ratio, rules.minimum_timings, "below", what
     )

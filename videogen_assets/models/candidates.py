@@ -1,6 +1,6 @@
 """Which engines of which versions are measured: those of this version that run here, and the champion's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -12,9 +12,11 @@ from videogen.store.records import Champion
 from videogen.store.store import Store
 from videogen_assets.labels import parse_label
 from videogen_assets.models.targets import proven
+from videogen_assets.models.warm_ups import warm_ups_of
 from videogen_assets.references import DIGEST, reference
 
 CHAMPION_GENERATION = "champion_generation"
+AGAIN = "materialise warm_up and what follows it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +65,29 @@ def begin_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Sto
 
 
 def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
-    """The contest that `warm_up` began. Raises dg.Failure if another version has become champion since."""
+    """The contest that `warm_up` began, each engine at the batch size that it measured.
+
+    Raises dg.Failure if another version has become champion since, or an engine has been built anew.
+    """
     began, champion = reference(instance, "warm_up", label, CHAMPION_GENERATION), store.champion(parse_label(label)[0])
     if champion is not None and champion.label != label and began != str(champion.generation):
         raise dg.Failure(
             f"{label} was measured against the champion of generation {began}; by now it is of generation "
-            f"{champion.generation}: {champion.label}. Materialise warm_up and what follows it again",
+            f"{champion.generation}: {champion.label}; {AGAIN}",
             allow_retries=False,
         )
-    return begin_contest(instance, artifacts, store, label)
+    contest, warm_ups = begin_contest(instance, artifacts, store, label), warm_ups_of(instance, artifacts, label)
+    for one in contest.own:
+        if one.target not in warm_ups or warm_ups[one.target].profile.engine_key != one.engine_key:
+            raise dg.Failure(f"{label}: its engine for {one.target} was not measured; {AGAIN}", allow_retries=False)
+    own = tuple(replace(one, batch_size=warm_ups[one.target].batch_size) for one in contest.own)
+    return replace(contest, own=own)
 
 
 def _engines_of(artifacts: Artifacts, champion: Champion) -> tuple[Candidate, ...]:
     folder = artifacts.get(WEIGHTS, champion.version_digest)
     model = ResolvedModel(champion.label, champion.version_digest, folder, read_spec(folder), champion.targets)
-    return tuple(Candidate(model, one.engine_key, target, one.precision) for target, one in champion.targets.items())
+    return tuple(
+        Candidate(model, one.engine_key, target, one.precision, one.batch_size)
+        for target, one in champion.targets.items()
+    )

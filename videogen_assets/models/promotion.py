@@ -1,25 +1,34 @@
 """The version that passed every gate becomes champion: what requests get from then on."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import dagster as dg
+from pydantic import Field
 
 from resources.artifacts import ArtifactsResource
 from resources.registry import RegistryResource
 from resources.store import StoreResource
-from videogen.artifacts import Artifacts
 from videogen.promotion import promote, roll_back
 from videogen.store.records import Champion, ServedEngine
-from videogen.warming import KIND as WARM_UPS_KIND
-from videogen.warming import read_warm_up
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.labels import parse_label
-from videogen_assets.models.candidates import Contest, go_on_with_contest
+from videogen_assets.models.candidates import AGAIN, Contest, go_on_with_contest
 from videogen_assets.models.quality import judgements_of, quality_report
-from videogen_assets.models.warm_up import warm_ups_of
 from videogen_assets.partitions import model_versions
 from videogen_assets.placement import OWNERS
 from videogen_assets.references import DIGEST
 from videogen_assets.refusals import PATIENCE, final_refusals
 from videogen_assets.shown import Cell, Metadata, links, table
+
+if TYPE_CHECKING:
+    from videogen.evidence import Judgement
+
+
+class Serving(dg.Config):
+    """What a promotion may take away."""
+
+    drop: list[str] = Field(default=[], description="Served targets that may be left without an engine.")
 
 
 @dg.asset(
@@ -32,15 +41,23 @@ from videogen_assets.shown import Cell, Metadata, links, table
     retry_policy=PATIENCE,
 )
 def promotion(
-    context: dg.AssetExecutionContext, artifacts: ArtifactsResource, registry: RegistryResource, store: StoreResource
+    context: dg.AssetExecutionContext,
+    config: Serving,
+    artifacts: ArtifactsResource,
+    registry: RegistryResource,
+    store: StoreResource,
 ) -> dg.MaterializeResult:
     """Moves the champion pointer to this version, with the engines that passed; then MLflow's alias and tags."""
     kept, label = artifacts.artifacts(), context.partition_key
     with final_refusals():
         contest = go_on_with_contest(context.instance, kept, store.store(), label)
         version = registry.registry().version(*parse_label(label))  # what was deleted meanwhile must not serve
-        champion = champion_of(contest, context.instance, kept, label)
-        serving, unmirrored = promote(store.store(), registry.registry(), champion, contest.generation)
+        judgements = judgements_of(context.instance, kept, label)
+        champion = champion_of(contest, judgements, label)
+        refuse_to_drop(contest, champion, config.drop)
+        passed = [(target, gate.reason) for target in champion.targets for gate in judgements[target].gates.gates]
+        reason = "; ".join(f"{target}: {why}" for target, why in passed)
+        serving, unmirrored = promote(store.store(), registry.registry(), champion, contest.generation, reason)
     if unmirrored:
         context.log.warning("MLflow could not be told, the version sensor will: %s", unmirrored)
     previous = serving.previous.label if serving.previous else "none"
@@ -59,7 +76,7 @@ def promotion(
         "champion/generation": serving.generation,
         "champion/previous": previous,
         "serving": table(rows),
-        **_no_longer_served(contest, serving),
+        **({"champion/dropped": ", ".join(sorted(dropped(contest, serving)))} if dropped(contest, serving) else {}),
         "way_back": f"videogen models rollback {parse_label(label)[0]}",
         **({"mlflow/unreachable": unmirrored} if unmirrored else {}),
         **links({"mlflow": registry.registry().ui_url(version)}),
@@ -67,29 +84,36 @@ def promotion(
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(serving.version_digest))
 
 
-def _no_longer_served(contest: Contest, serving: Champion) -> Metadata:
-    """Targets that the champion before had an engine for, and this one has not: requests there have to wait."""
-    gone = sorted(set(contest.champion.targets) - set(serving.targets)) if contest.champion else []
-    return {"champion/no_longer_served": ", ".join(gone)} if gone else {}
+def dropped(contest: Contest, serving: Champion) -> set[str]:
+    """Targets that what serves now has an engine for, and this champion has not."""
+    return set(contest.champion.targets) - set(serving.targets) if contest.champion else set()
 
 
-def champion_of(contest: Contest, instance: dg.DagsterInstance, kept: Artifacts, label: str) -> Champion:
+def refuse_to_drop(contest: Contest, champion: Champion, allowed: Sequence[str]) -> None:
+    """Raises dg.Failure if a target would be left without an engine that nobody said may be."""
+    gone = sorted(dropped(contest, champion) - set(allowed))
+    if gone:
+        raise dg.Failure(
+            f"{champion.label} would leave {', '.join(gone)} without an engine, and requests there waiting; build it "
+            f"where such a device is, or materialise promotion with drop: [{', '.join(gone)}]",
+            allow_retries=False,
+        )
+
+
+def champion_of(contest: Contest, judgements: "Mapping[str, Judgement]", label: str) -> Champion:
     """The record of this version with every target that passed all its gates.
 
     Raises dg.Failure if none did, or if what was judged is not what would serve: an engine or the champion is another.
     """
-    judgements = judgements_of(instance, kept, label)
     for one in contest.own:
         if one.target not in judgements or judgements[one.target].engine_key != one.engine_key:
-            again = "materialise warm_up and what follows it again"
-            raise dg.Failure(f"{label}: its engine for {one.target} was not judged; {again}", allow_retries=False)
+            raise dg.Failure(f"{label}: its engine for {one.target} was not judged; {AGAIN}", allow_retries=False)
     passed = {target: one.gates for target, one in judgements.items() if one.gates.outcome == "pass"}
-    warm_ups = warm_ups_of(instance, label)
-    targets = {}
-    for one in contest.own:
-        if one.target in passed:
-            batch_size = read_warm_up(kept.get(WARM_UPS_KIND, warm_ups[one.target])).batch_size
-            targets[one.target] = ServedEngine(one.engine_key, one.precision, passed[one.target].digest, batch_size)
+    targets = {
+        one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest, one.batch_size)
+        for one in contest.own
+        if one.target in passed
+    }
     if not targets:
         reasons = "; ".join(f"{target}: {one.gates.reason}" for target, one in judgements.items())
         raise dg.Failure(f"no target of {label} passed all its gates: {reasons}", allow_retries=False)

@@ -15,15 +15,13 @@ from resources.store import StoreResource
 from videogen.artifacts import Artifacts
 from videogen.evaluation import KIND as EVALUATIONS_KIND
 from videogen.evaluation import read_evaluation
-from videogen.warming import KIND as WARM_UPS_KIND
-from videogen.warming import Timings, read_warm_up
 from videogen_assets.checks import gate, gates_table, verdict
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.labels import parse_label
-from videogen_assets.models.candidates import Contest, go_on_with_contest
+from videogen_assets.models.candidates import AGAIN, Contest, go_on_with_contest
 from videogen_assets.models.evaluation import EVALUATIONS, RIVAL, evaluation_videos
 from videogen_assets.models.targets import proofs_of
-from videogen_assets.models.warm_up import warm_ups_of
+from videogen_assets.models.warm_ups import warm_ups_of
 from videogen_assets.partitions import model_versions
 from videogen_assets.placement import ON_DEVICE, OWNERS
 from videogen_assets.references import latest_json, reference
@@ -116,19 +114,17 @@ def evidence_for(
     from videogen.judging import Case
 
     answered = latest_json(instance, "evaluation_videos", label, EVALUATIONS)
-    timed = warm_ups_of(instance, label)
+    warm_ups = warm_ups_of(instance, artifacts, label)
 
     def evidence(name: str, fps: int) -> Evidence:
         if name not in answered:
-            again = "materialise warm_up and what follows it again"
-            raise dg.Failure(f"{label}: there are no evaluation videos for {name}; {again}", allow_retries=False)
+            raise dg.Failure(f"{label}: there are no evaluation videos for {name}; {AGAIN}", allow_retries=False)
         folder = artifacts.get(EVALUATIONS_KIND, answered[name])
         return Evidence(folder, read_evaluation(folder), fps)
 
-    def timings(target: str) -> Timings:
-        return read_warm_up(artifacts.get(WARM_UPS_KIND, timed[target])).timings
-
-    cases = [Case(one.target, evidence(one.target, one.model.spec.fps), timings(one.target)) for one in contest.own]
+    cases = [
+        Case(one.target, evidence(one.target, one.model.spec.fps), warm_ups[one.target].timings) for one in contest.own
+    ]
     return cases, evidence(RIVAL, contest.rival.model.spec.fps) if contest.rival else None
 
 

@@ -14,15 +14,21 @@ from videogen.warming import Warmer, WarmUp
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.models.candidates import CHAMPION_GENERATION, begin_contest
 from videogen_assets.models.engine import engine
+from videogen_assets.models.warm_ups import WARM_UPS, as_metadata
 from videogen_assets.opening import Opener
 from videogen_assets.partitions import model_versions
 from videogen_assets.placement import ON_DEVICE, OWNERS
-from videogen_assets.references import latest_json
 from videogen_assets.refusals import final_refusals
 from videogen_assets.shown import Cell, Metadata, age, chart, table
 
-WARM_UPS = "warm_ups"
 SERVING_NETWORKS = ("sampler", "denoiser", "decoder")
+
+
+class Measuring(dg.Config):
+    """Whether what was measured before will do."""
+
+    again: bool = False
+    """Measure even what is kept: the machine may have been busy. `videogen models promote` asks for it."""
 
 
 @dg.asset(
@@ -36,6 +42,7 @@ SERVING_NETWORKS = ("sampler", "denoiser", "decoder")
 )
 def warm_up(
     context: dg.AssetExecutionContext,
+    config: Measuring,
     artifacts: ArtifactsResource,
     engines: EnginesResource,
     device: DeviceResource,
@@ -45,10 +52,11 @@ def warm_up(
     kept, label = artifacts.artifacts(), context.partition_key
     with final_refusals(), device.lease("exclusive", f"profile {label}") as lease:
         contest = begin_contest(context.instance, kept, store.store(), label)
-        warmer = Warmer(kept, lease, engines.thread_count(), Opener(kept, engines).candidate, ask)
+        attempt = context.run.run_id if config.again else ""
+        warmer = Warmer(kept, lease, engines.thread_count(), Opener(kept, engines).candidate, ask, attempt)
         found = {one.target: warmer.ensure(one, contest.rival_on(one.target)) for one in contest.own}
     metadata: Metadata = {
-        WARM_UPS: dg.MetadataValue.json({target: measured.folder.name for target, measured in found.items()}),
+        WARM_UPS: as_metadata(found),
         CHAMPION_GENERATION: str(contest.generation),
         "compared_with": contest.rival.model.label if contest.rival else "nothing: no other version serves",
         "device": str(lease.device),
@@ -56,11 +64,6 @@ def warm_up(
     for target, measured in reversed(found.items()):
         metadata |= {f"profile/{target}": _points(measured), f"T(B)/{target}": _curve(measured), **_numbers(measured)}
     return dg.MaterializeResult(metadata=metadata)
-
-
-def warm_ups_of(instance: dg.DagsterInstance, label: str) -> dict[str, str]:
-    """Target -> key of its warm-up among the artifacts. Raises NotMaterialised."""
-    return latest_json(instance, "warm_up", label, WARM_UPS)
 
 
 def ask(candidate: Candidate, count: int) -> list[AcceptedRequest]:
@@ -76,6 +79,7 @@ def _numbers(measured: WarmUp) -> Metadata:
     numbers: Metadata = {
         "perf/best_batch": batch,
         "perf/best_streams": streams,
+        "perf/serving_batch": measured.batch_size,
         "perf/ms_per_video": 1000 * profile.seconds_per_video(batch, streams),
         "perf/load_s": profile.load_seconds,
         "memory/load_mib": profile.memory["load"] / 2**20,
@@ -83,9 +87,9 @@ def _numbers(measured: WarmUp) -> Metadata:
         "state": "measured" if measured.is_new else f"reused, measured {age(measured.folder)} ago",
         "exclusive": "yes" if profile.exclusive else "no: other work ran beside it, so nothing is scheduled by it",
     }
-    return numbers | {
-        f"perf/batch_{size}_ms": 1000 * statistics.median(times) for size, times in timings.candidate.items()
-    }
+    medians = {count: 1000 * statistics.median(times) for count, times in timings.candidate.items()}
+    served = max(medians)
+    return numbers | {"perf/one_request_ms": medians[1], "perf/served_ms_per_video": medians[served] / served}
 
 
 def _points(measured: WarmUp) -> dg.TableMetadataValue:

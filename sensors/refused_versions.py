@@ -1,0 +1,60 @@
+"""Runs of a model version that failed: what they found stands on the version in MLflow, where people look for it."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from resources.registry import RegistryResource
+from resources.store import StoreResource
+from videogen.errors import InvalidRequest, VersionNotFound
+from videogen.labels import parse_label
+from videogen.promotion import refuse
+
+_PARTITION_TAG = "dagster/partition"
+
+
+def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """What each blocking check of a run that did not pass found."""
+    evaluated = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    found = [entry.dagster_event.asset_check_evaluation_data for entry in evaluated if entry.dagster_event]
+    return [one.description or one.check_name for one in found if one.blocking and not one.passed]
+
+
+def refusals(events: Sequence[dg.DagsterEvent]) -> list[str]:
+    """What each step that refused said. Other failures, such as a server that was away, say nothing of the version."""
+    told = [event.step_failure_data.user_failure_data for event in events]
+    return [failure.description for failure in told if failure and failure.description]
+
+
+def partition_label(run: dg.DagsterRun) -> str | None:
+    """The version that a run is about, None if it is about none."""
+    label = run.tags.get(_PARTITION_TAG, "")
+    try:
+        parse_label(label)
+    except InvalidRequest:
+        return None
+    return label
+
+
+@dg.run_failure_sensor(
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="When a run of a model version fails, MLflow is told that it was refused, and why.",
+)
+def refused_versions(
+    context: dg.RunFailureSensorContext, registry: RegistryResource, store: StoreResource
+) -> dg.SkipReason:
+    """Looks at the version of one failed run."""
+    label = partition_label(context.dagster_run)
+    if label is None:
+        return dg.SkipReason(f"run {context.dagster_run.run_id} was not about a model version")
+    run_id = context.dagster_run.run_id
+    found = failed_checks(context.instance, run_id) or refusals(context.get_step_failure_events())
+    if not found:
+        return dg.SkipReason(f"run {run_id} of {label} broke off and decided nothing")
+    why = "; ".join(found)
+    try:
+        told = refuse(store.store(), registry.registry(), label, why)
+    except VersionNotFound as error:
+        return dg.SkipReason(str(error))
+    return dg.SkipReason(f"{label} is refused: {why}" if told else f"{label} serves all the same; its run found: {why}")
