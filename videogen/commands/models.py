@@ -1,18 +1,26 @@
 """`videogen models`: what the registry holds, what serves, and the way back."""
 
+import re
+import textwrap
+import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videogen.errors import InvalidRequest
+from videogen.commands.layout import lines
+from videogen.errors import ArtifactCorrupt, ArtifactRefused, InvalidRequest
 from videogen.labels import parse_label
-from videogen.opening import open_registry, open_store
+from videogen.opening import open_artifacts, open_registry, open_store
 from videogen.settings import read_settings
+
+if TYPE_CHECKING:
+    from videogen.registry import ModelVersion
 
 models = typer.Typer(no_args_is_help=True, help="List, register, promote and roll back model versions.")
 
-CANDIDATE = "candidate"
+SHORT_REASON = 60
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Name = Annotated[str, typer.Argument(help="The model's name, such as videogen-tiny.")]
 Label = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="One version, such as videogen-tiny@2.")]
@@ -20,19 +28,23 @@ Label = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="One version,
 
 @models.command("list")
 def list_versions(name: Annotated[str | None, typer.Argument(help="Only this model.")] = None) -> None:
-    """List versions with their aliases and digests; the champion is the one that answers requests."""
+    """List versions with what was decided about them; the champion is the one that answers requests."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     settings = read_settings()
     registry, store = open_registry(settings), open_store(settings)
-    table = Table("version", "serves", "aliases", "digest", "description", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("version", "serves", "aliases", "decision", "digest", "description"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("version", "serves", "digest"))
     for model in [name] if name else registry.models():
         champion = store.champion(model)
         for version in registry.versions(model):
             serves = "champion" if champion and champion.version_digest == version.digest else ""
             digest = (version.digest or "no manifest")[:12]
-            table.add_row(version.label, serves, " ".join(version.aliases), digest, version.description)
+            row = (version.label, serves, " ".join(version.aliases), _decision(version), digest, version.description)
+            table.add_row(*map(escape, row))
     if not table.row_count:
         typer.echo(
             f"no version of {name or 'any model'} yet; make one with: videogen models register FOLDER --name NAME"
@@ -53,24 +65,30 @@ def register(
 
     Example: `videogen models register models/videogen-tiny/2 --name videogen-tiny --description "4 steps"`
     """
-    if not folder.is_dir():
-        raise InvalidRequest("folder", str(folder), "a folder that exists")
-    version = open_registry(read_settings()).register(name, folder, description)
+    if not (folder / "model_index.json").is_file():
+        allowed = "a model in diffusers' folder form: it holds model_index.json and safetensors"
+        raise InvalidRequest("folder", str(folder), allowed)
+    if not NAME.fullmatch(name):
+        raise InvalidRequest("name", name, "letters, digits, '.', '_' and '-', such as videogen-tiny")
+    try:
+        version = open_registry(read_settings()).register(name, folder, description)
+    except (ArtifactRefused, ArtifactCorrupt) as error:
+        raise InvalidRequest("folder", str(folder), f"a model that can be read safely: {error}") from error
     typer.echo(f"{version.label} {version.digest}")
 
 
 @models.command()
 def promote(label: Label) -> None:
-    """Ask for a version to be promoted: what is not measured yet is measured, and it is promoted if it passes.
+    """Ask for a version to be promoted: it is measured beside the champion, and promoted if it passes its gates.
 
-    What was measured on the same weights, engine, device and champion is kept, and is not measured again. This sets
-    the alias `candidate`, which the version sensor follows. Nothing serves that has not passed its gates.
+    Engines and videos that are there are used again; its speed is measured anew, since a busy minute may have spoilt
+    it. This sets the alias `candidate`, which the version sensor follows until the version is promoted or refused.
     """
+    from videogen.promotion import ASKED, CANDIDATE
+
     name, version = parse_label(label)
     registry = open_registry(read_settings())
-    if CANDIDATE in registry.version(name, version).aliases:
-        typer.echo(f"{label} is the candidate of {name} already; its checks in Dagster say what came of it")
-        return
+    registry.set_tags(name, version, {ASKED: uuid.uuid4().hex})
     registry.set_alias(name, CANDIDATE, version)
     typer.echo(f"{label} is the candidate of {name}; the version sensor takes it from there")
 
@@ -81,7 +99,10 @@ def rollback(name: Name) -> None:
     from videogen.promotion import roll_back
 
     settings = read_settings()
-    champion, unmirrored = roll_back(open_store(settings), open_registry(settings), name)
+    store = open_store(settings)
+    if store.champion(name) is None:
+        raise InvalidRequest("model", name, "a model with a champion (see: videogen models list)")
+    champion, unmirrored = roll_back(store, open_registry(settings), name)
     typer.echo(f"{champion.label} serves {name} again")
     if unmirrored:
         typer.echo(f"MLflow could not be told; the version sensor will: {unmirrored}", err=True)
@@ -89,21 +110,32 @@ def rollback(name: Name) -> None:
 
 @models.command()
 def info(label: Label) -> None:
-    """Show one version: digest, source, aliases, tags, and the page about it."""
+    """Show one version: what was decided and why, how far its videos are from the reference, digest, tags, its page."""
+    from videogen.judging import told_distances
+    from videogen.promotion import DECISION, REASON
+    from videogen.quality.reading import HOW_TO_READ
+
     name, version = parse_label(label)
-    registry = open_registry(read_settings())
+    settings = read_settings()
+    registry = open_registry(settings)
     found = registry.version(name, version)
-    lines = {
+    distances = told_distances(open_artifacts(settings), found.tags.get("judgement", ""))
+    facts = {
+        "decision": found.tags.get(DECISION, "none yet"),
+        "reason": found.tags.get(REASON),
         "digest": found.digest or "no manifest",
         "source": found.source,
         "aliases": " ".join(found.aliases) or "none",
         "description": found.description or "none",
-        **{f"tag {key}": value for key, value in sorted(found.tags.items())},
         "page": registry.ui_url(found) or "none: MLflow has no address; start it with make dev",
+        "distances": distances,
+        "tags": {key: value for key, value in sorted(found.tags.items()) if key not in (DECISION, REASON)},
     }
     typer.echo(found.label)
-    for key, value in lines.items():
-        typer.echo(f"  {key}: {value}")
+    for line in lines(facts, "  "):
+        typer.echo(line)
+    if distances:
+        typer.echo(f"\n{HOW_TO_READ}")
 
 
 @models.command()
@@ -121,3 +153,11 @@ def card(label: Label) -> None:
         if not text.is_file():
             raise InvalidRequest("version", label, "a version whose folder has a README.md, its card")
         Console().print(Markdown(text.read_text()))
+
+
+def _decision(version: "ModelVersion") -> str:
+    """What was decided about a version, and in a few words why; empty while nothing was."""
+    from videogen.promotion import DECISION, REASON
+
+    decision, reason = (version.tags.get(tag, "") for tag in (DECISION, REASON))
+    return f"{decision}: {textwrap.shorten(reason, SHORT_REASON, placeholder=' …')}" if reason else decision
