@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-aerospike pytest story lint types bench train-tiny constraints clean
+.PHONY: help setup demo dev test test-aerospike test-faults pytest story lint types bench train-tiny constraints clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ pytest: $(READY)
 test-aerospike: $(READY) ## The store's tests on the server in AEROSPIKE_HOSTS; AEROSPIKE_ASD, its program, for faults
 	AEROSPIKE_HOSTS=$${AEROSPIKE_HOSTS:-127.0.0.1:3000} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
 	  tests/store tests/deploy/test_aerospike_configs.py
+
+test-faults: $(READY) ## Kill workers and servers under the store (some six minutes); AEROSPIKE_ASD as above
+	$(BIN)/python -m pytest -m faults tests/faults
 
 story: $(READY) ## The demo as a test: told from nothing, checked, told again (some eight minutes)
 	$(BIN)/python -m pytest -m story tests/deploy/test_demo.py

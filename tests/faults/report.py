@@ -1,0 +1,50 @@
+"""The page of runs and outcomes that `make test-faults` writes."""
+
+from collections.abc import Sequence
+
+from tests.benchmarks.shared import RESULTS, machine, table
+from tests.faults.chaos import BETWEEN_S, DEAD_S, LONGEST_STOP_S, Outcome
+from tests.faults.worker import LEASE_S
+
+PAGE = RESULTS / "faults.md"
+HEAD = ["setting", "seed", "s", "workers killed", "stopped", "server killed", "stopped"]
+HEAD += ["accepted", "answered", "failed", "lost", "undone", "window, ms", "fenced off", "twice", "torn", "risen"]
+WORDS = """
+Six processes at a time: two submit, three claim and publish, one reads and now and then cancels. Faults come in a
+random order, up to {between:g} s apart; a stop lasts up to {stop:g} s, a lease {lease:g} s, a killed server is away for
+{dead[0]:g} to {dead[1]:g} s. Every kill is a kill -9 of a process: the machine, and what its kernel still has to write,
+lives on. Each process notes what it is told in a file outside the store, on disk before it goes on. At the end, when
+the workers that are left have drained the store, the notes are held against it.
+
+- *accepted* = *answered* (a video that is read, whole and its own) + *failed* (an end that says so; cancelled ones too)
+  + *lost* (gone, or without its video).
+- *undone*: published or ended, and again after a server came back. *window*: the longest time before a kill at which a
+  promise was made that *lost* or *undone* counts; nothing older was touched.
+- *fenced off*: videos of workers that had lost their lease, refused.
+- *twice*: second publications of one fingerprint. *torn*: videos that were served and were not what was published.
+  *risen*: ends that were seen and did not last. All three outside of any window: they must be 0 everywhere.
+- Community edition of Aerospike, in the configurations of `deploy/aerospike/`. It refuses `commit-to-device`, so
+  `flush-max-ms` alone says how long an answered write of a lone node is not on disk.
+"""
+
+
+def write_page(outcomes: Sequence[Outcome]) -> None:
+    """Writes the page, and prints it."""
+    words = WORDS.format(between=BETWEEN_S, stop=LONGEST_STOP_S, lease=LEASE_S, dead=DEAD_S)
+    kills = sum(outcome.setting.worker_kills for outcome in outcomes)
+    minutes = sum(outcome.seconds for outcome in outcomes) / 60
+    lines = ["# The store under faults", "", "`make test-faults`", "", f"{machine()}. {kills} workers killed in all,"]
+    lines += [f"{minutes:.1f} minutes.", words.rstrip(), *table(HEAD, [_row(outcome) for outcome in outcomes])]
+    PAGE.write_text("\n".join(lines) + "\n")
+    print(PAGE.read_text())
+
+
+def _row(outcome: Outcome) -> list[object]:
+    setting, found = outcome.setting, outcome.audit
+    faults = [setting.worker_kills, setting.worker_stops, setting.server_kills, setting.server_stops]
+    window = f"{1000 * found.window_s:.0f}" if found.lost or found.undone else "–"
+    return [
+        *(setting.name, outcome.seed, f"{outcome.seconds:.0f}", *faults),
+        *(found.accepted, found.answered, found.failed, found.lost, found.undone, window),
+        *(found.fenced, found.duplicates, found.torn, found.resurrected),
+    ]
