@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videogen.commands import store_replicate
 from videogen.commands.findings import Report
 from videogen.errors import InvalidRequest
 from videogen.settings import read_settings
@@ -122,3 +123,6 @@ def _watched(what: str, work: "Callable[[Progress], Tally]") -> "Tally":
     console = Console(stderr=True)
     with console.status(what) as status:
         return work(lambda tally: status.update(f"{what}: {tally.seen:,} records, {tally.copied:,} copied"))
+
+
+store.command()(store_replicate.replicate)

@@ -207,6 +207,11 @@ def _chunk_key(digest: str, index: int) -> str:
     return f"{digest}/{index:06d}"
 
 
+def chunk_keys(digest: str, count: int) -> Iterator[str]:
+    """Keys of the first `count` chunks of a video."""
+    return (_chunk_key(digest, index) for index in range(count))
+
+
 def chunk_place(key: str) -> tuple[str, int | None]:
     """The digest of the video that a chunk is of, and which of its chunks it is; None if that is no number."""
     digest, _, index = key.partition("/")
