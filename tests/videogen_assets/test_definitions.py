@@ -91,4 +91,6 @@ def test_every_check_blocks_and_looks_at_one_version(code_location):
 
 def test_the_sensors_run_by_themselves(code_location):
     running = {sensor.name for sensor in code_location.sensors or () if sensor.default_status.value == "RUNNING"}
-    assert running == {"new_model_versions", "waiting_requests", "failed_batch_runs", "cancelled_batch_runs"}
+    assert running == {
+        "new_model_versions", "waiting_requests", "failed_batch_runs", "cancelled_batch_runs", "refused_versions"
+    }  # fmt: skip
