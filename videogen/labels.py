@@ -9,3 +9,8 @@ def parse_label(label: str) -> tuple[str, int]:
     if not (name and at and number.isascii() and number.isdecimal()):
         raise InvalidRequest("version", label, "NAME@NUMBER, such as videogen-tiny@2")
     return name, int(number)
+
+
+def model_of(label: str) -> str:
+    """`videogen-tiny@2` -> "videogen-tiny"; what follows the @ may also be a digest."""
+    return label.rpartition("@")[0]

@@ -10,6 +10,7 @@ from resources.gpu import DeviceResource
 from resources.media import MediaResource
 from resources.store import StoreResource
 from videogen.errors import EngineUnavailable
+from videogen.labels import model_of
 from videogen.resolve import WEIGHTS, runnable_target
 from videogen.store.records import BatchRecord, RequestRecord, ServedEngine
 from videogen.store.store import Store
@@ -94,7 +95,7 @@ def generated_videos(
 
 def engine_for(store: Store, batch: BatchRecord, device: DeviceResource) -> tuple[str, ServedEngine]:
     """The engine on which the batch's version passed its gates. Raises EngineUnavailable."""
-    model = batch.label.rpartition("@")[0]
+    model = model_of(batch.label)
     moves = [move.champion for move in store.champion_history(model)]
     served = [champion for champion in moves if champion.version_digest == batch.version_digest]
     if not served:
