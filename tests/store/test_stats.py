@@ -209,3 +209,8 @@ def test_the_command_prints_it_for_people_and_for_programs(tmp_path):
     found = series(CliRunner().invoke(app, ["store", "stats", url, "--prometheus"]).output)
     assert found["videogen_store_live_requests", "batch"] == 7
     assert found["videogen_store_operation_seconds_count", "embedded", "request", "read"] > 0
+
+
+def test_a_store_that_is_not_there_is_said_to_be_missing_and_not_made(tmp_path):
+    shown = CliRunner().invoke(app, ["store", "stats", f"embedded:{tmp_path / 'typo'}"])
+    assert shown.exit_code == 2 and not (tmp_path / "typo").exists()

@@ -58,11 +58,11 @@ def stats(
     10,000, and says which counts were cut short by that.
     """
     from videogen.commands.store_stats import as_plain, print_stats
-    from videogen.store.backends.catalog import open_records
+    from videogen.store.backends.catalog import open_existing
     from videogen.store.store import Store
 
     url = url or read_settings().store_url
-    with contextlib.closing(open_records(url)) as records:
+    with contextlib.closing(open_existing(url)) as records:
         if as_prometheus:
             from videogen.store.metrics import StoreMetrics
 
