@@ -5,9 +5,10 @@ launched under a run key that follows from the batch: killed anywhere, the next 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -16,6 +17,7 @@ from resources.store import StoreResource
 from sensors.failed_runs import ATTEMPT_TAG, settle_missed
 from sensors.outages import away_since, keeps, own_cursor
 from videogen.errors import StoreConflict, StoreUnavailable
+from videogen.labels import model_of
 from videogen_assets.jobs import batch_generation
 from videogen_assets.partitions import request_batches
 
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
 class Limits:
     """How much one tick does, and how much waits for a device at once. Times in seconds."""
 
+    run_s: float = 300.0
+    """A run costs seconds to start, so it gets work for this long, by what a video takes on the version's engine,"""
+    most_per_batch: int = 4096
+    """but no more requests than this; its list of them is one record."""
     requests_per_batch: int = 256
-    """A run costs seconds to start, so the more the better; this bounds what one run has to lose."""
+    """Where nothing is known of the version's speed."""
     batches_per_tick: int = 4
     open_per_version: int = 2
     """One that is drained and one that is next. What comes meanwhile gathers, and keeps its order of priority."""
@@ -81,27 +87,40 @@ Settle = Callable[[], Sequence[str]]
 
 
 def plan_seals(
-    waiting: Sequence[Waiting], batches: Sequence[OpenBatch], limits: Limits = Limits()
+    waiting: Sequence[Waiting],
+    batches: Sequence[OpenBatch],
+    limits: Limits = Limits(),
+    seconds_per_video: Mapping[str, float] = MappingProxyType({}),
 ) -> list[tuple[str, ...]]:
     """The ids of the requests that go into each new batch, in the order of their turn.
 
-    The version whose request is first in line comes first. Versions that have their share of open batches wait.
+    `seconds_per_video` is by version digest, for those of which it is known. The version whose request is first in
+    line comes first. Versions that have their share of open batches wait.
     """
     groups: dict[str, list[Waiting]] = {}
     for request in waiting:
         groups.setdefault(request.version_digest, []).append(request)
     sealed: list[tuple[str, ...]] = []
     for digest, group in groups.items():
-        room = limits.open_per_version - sum(batch.version_digest == digest for batch in batches)
-        starts = range(0, len(group), limits.requests_per_batch)
-        chunks = [group[start : start + limits.requests_per_batch] for start in starts][: max(room, 0)]
-        ready = [chunk for chunk in chunks if not _still_arrives(chunk, limits)]
+        size = _batch_size(seconds_per_video.get(digest), limits)
+        chunks = [group[start : start + size] for start in range(0, len(group), size)][: _room(digest, batches, limits)]
+        ready = [chunk for chunk in chunks if not _still_arrives(chunk, size, limits)]
         sealed += [tuple(request.id for request in chunk) for chunk in ready]
     return sealed[: limits.batches_per_tick]
 
 
-def _still_arrives(chunk: Sequence[Waiting], limits: Limits) -> bool:
-    if len(chunk) == limits.requests_per_batch or any(request.urgent for request in chunk):
+def _batch_size(seconds_per_video: float | None, limits: Limits) -> int:
+    if not seconds_per_video:
+        return limits.requests_per_batch
+    return max(1, min(limits.most_per_batch, int(limits.run_s / seconds_per_video)))
+
+
+def _room(digest: str, batches: Sequence[OpenBatch], limits: Limits) -> int:
+    return max(0, limits.open_per_version - sum(batch.version_digest == digest for batch in batches))
+
+
+def _still_arrives(chunk: Sequence[Waiting], size: int, limits: Limits) -> bool:
+    if len(chunk) == size or any(request.urgent for request in chunk):
         return False
     ages = [request.age for request in chunk]
     return min(ages) < limits.linger and max(ages) < limits.linger_at_most
@@ -152,11 +171,25 @@ def recover(store: "Store", cursor: Cursor, limits: Limits, settle: Settle) -> t
     return len(settle()) + len(store.recover().returned_batches), now
 
 
-def look(store: "Store", limits: Limits) -> tuple[list[Waiting], list[OpenBatch]]:
-    """What waits, as much as one tick can seal, and every batch that has not ended."""
-    now = store.records.now()
-    requests = store.waiting("batch", limit=limits.requests_per_batch * limits.batches_per_tick)
-    return [_waiting(request, now) for request in requests], open_batches(store)
+def look(store: "Store", batches: Sequence[OpenBatch], limits: Limits) -> "list[RequestRecord]":
+    """What waits: a first part, and as much as one tick can seal where a version of that part has room for batches."""
+    few, many = limits.requests_per_batch * limits.batches_per_tick, limits.most_per_batch * limits.open_per_version
+    requests = store.waiting("batch", limit=few)
+    digests = {request.version_digest for request in requests}
+    if len(requests) < few or not any(_room(digest, batches, limits) for digest in digests):
+        return requests
+    return store.waiting("batch", limit=max(few, many))
+
+
+def speeds(store: "Store", requests: "Sequence[RequestRecord]") -> dict[str, float]:
+    """Version digest -> seconds per video on the fastest engine with which it was promoted, if that was measured."""
+    found: dict[str, float] = {}
+    for model in {model_of(request.label) for request in requests}:
+        for move in store.champion_history(model):
+            known = [engine.seconds_per_video for engine in move.champion.targets.values() if engine.seconds_per_video]
+            if known:
+                found[move.champion.version_digest] = min(known)
+    return found
 
 
 def open_batches(store: "Store") -> list[OpenBatch]:
@@ -187,14 +220,16 @@ def _open(batch: "BatchRecord") -> OpenBatch:
 def tick(store: "Store", cursor: Cursor, limits: Limits, settle: Settle = tuple) -> tuple[list[OpenBatch], Cursor, str]:
     """One look at the store: the batches to launch, the cursor once that is done, and what was seen."""
     returned, recovered_at = recover(store, cursor, limits, settle)
-    waiting, before = look(store, limits)
-    sealed = seal(store, plan_seals(waiting, before, limits), limits)
+    now, before = store.records.now(), open_batches(store)
+    requests = look(store, before, limits)
+    waiting = [_waiting(request, now) for request in requests]
+    sealed = seal(store, plan_seals(waiting, before, limits, speeds(store, requests)), limits)
     batches = open_batches(store)
     launches = plan_launches(batches, cursor)[: limits.batches_per_tick]
     after = cursor_after(
         [batch for batch in batches if batch.run_key in cursor.launched or batch in launches], recovered_at
     )
-    more = len(waiting) == limits.requests_per_batch * limits.batches_per_tick
+    more = len(waiting) >= limits.requests_per_batch * limits.batches_per_tick
     return launches, after, looked_at(len(waiting), more, batches, returned, sealed)
 
 

@@ -39,6 +39,15 @@ def test_more_than_a_batch_holds_and_more_than_a_tick_does():
     assert len(plan_seals(_waiting(1, "d1") + _waiting(1, "d2") + _waiting(1, "d3"), [], LIMITS)) == 2
 
 
+def test_a_run_gets_work_for_so_long_where_the_versions_speed_is_known():
+    limits = Limits(run_s=300, most_per_batch=40, requests_per_batch=3, open_per_version=1)
+    for seconds, size in ((10.0, 30), (0.001, 40), (1000.0, 1)):
+        (sealed,) = plan_seals(_waiting(50), [], limits, {"d1": seconds})
+        assert len(sealed) == size
+    (sealed,) = plan_seals(_waiting(50), [], limits, {"d2": 10.0})
+    assert len(sealed) == 3
+
+
 def test_while_a_version_has_its_share_of_open_batches_requests_gather():
     open_batches = [_batch("b1", sealed=False), _batch("b2")]
     assert plan_seals(_waiting(3), open_batches, LIMITS) == []

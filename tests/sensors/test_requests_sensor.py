@@ -1,5 +1,6 @@
 """The shell over a real embedded store, killed between any two of its writes."""
 
+import dataclasses
 import time
 
 import dagster as dg
@@ -9,9 +10,12 @@ from resources.store import StoreResource
 from sensors.requests import Cursor, Limits, read_cursor, tick, waiting_requests, write_cursor
 from tests.sensors.making import DyingRecords, Killed, accepted, submit
 from videogen.store import batches
+from videogen.store.records import Champion, ServedEngine
 from videogen.store.store import Store
 
-AT_ONCE = Limits(requests_per_batch=4, batches_per_tick=2, open_per_version=2, linger=0.0, recover_every=0.0)
+AT_ONCE = Limits(
+    requests_per_batch=4, most_per_batch=4, batches_per_tick=2, open_per_version=2, linger=0.0, recover_every=0.0
+)
 
 
 @pytest.fixture
@@ -109,6 +113,16 @@ def test_a_tick_does_a_bounded_amount_of_work(store):
     assert [len(store.batch(batch.id).request_ids) for batch in launches] == [4, 4]
     assert "8 or more requests waiting" in seen
     assert tick(store, cursor, AT_ONCE)[0] == []  # the version has its two open batches
+
+
+def test_a_fast_version_gets_more_into_a_run_than_one_whose_speed_is_unknown(store):
+    ids = submit(store, 11)
+    request = store.request(ids[0])
+    model, digest = request.label.rpartition("@")[0], request.version_digest
+    engine = ServedEngine("key", "fp32", "report", seconds_per_video=10.0)
+    store.promote(model, Champion(digest, request.label, {"cpu": engine}), 0)
+    (batch,), _, _ = tick(store, Cursor(), dataclasses.replace(AT_ONCE, most_per_batch=100, open_per_version=1))
+    assert len(store.batch(batch.id).request_ids) == 11
 
 
 def _run_to_the_end(url, cursor: Cursor, launched: list[str]) -> None:

@@ -124,12 +124,14 @@ class ServedEngine:
     """The engine that serves one target, and the digest of the report on which it passed its gates.
 
     `batch_size`: requests to a call at which it gave the most videos per second when it was warmed up.
+    `seconds_per_video`: of the whole device, at that size, None where it was not measured.
     """
 
     engine_key: str
     precision: str
     gate_report: str
     batch_size: int = 1
+    seconds_per_video: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

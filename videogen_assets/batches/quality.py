@@ -35,9 +35,13 @@ def batch_quality(
     context: dg.AssetExecutionContext, media: MediaResource, store: StoreResource
 ) -> dg.MaterializeResult:
     """How much moves, how sharp, how steady each published video is, and which are black, frozen or flickering."""
+    rows: list[dict[str, Cell]] = []
+    shown: list[tuple[RequestRecord, np.ndarray]] = []
     with final_refusals():
-        clips = list(_clips(store.store(), context.partition_key))
-    rows = [_row(record, frames) for record, frames in clips]
+        for record, frames in _clips(store.store(), context.partition_key):
+            rows.append(_row(record, frames))
+            if len(shown) < SHEET_CLIPS and record.accepted:
+                shown.append((record, frames))
     wrong = [row for row in rows if row["anomalies"]]
     if wrong:
         context.log.warning("%d of %d videos look wrong", len(wrong), len(rows))
@@ -49,7 +53,7 @@ def batch_quality(
             "quality/sharpness": _mean(rows, "sharpness"),
             "quality/flicker": _mean(rows, "flicker"),
             "videos": table(rows),
-            **_sheet(media, context.partition_key, clips),
+            **_sheet(media, context.partition_key, shown),
         }
     )
 
@@ -83,12 +87,12 @@ def _mean(rows: list[dict[str, Cell]], name: str) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _sheet(media: MediaResource, batch_id: str, clips: "list[tuple[RequestRecord, np.ndarray]]") -> Metadata:
+def _sheet(media: MediaResource, batch_id: str, shown: "list[tuple[RequestRecord, np.ndarray]]") -> Metadata:
     """A contact sheet beside the other files for people."""
     from videogen.media.contact_sheet import contact_sheet
 
-    shown = [(frames, record.accepted.request.prompt) for record, frames in clips if record.accepted][:SHEET_CLIPS]
     if not shown:
         return {}
-    sheet = contact_sheet([frames for frames, _ in shown], [prompt for _, prompt in shown])
+    prompts = [record.accepted.request.prompt for record, _ in shown if record.accepted]
+    sheet = contact_sheet([frames for _, frames in shown], prompts)
     return {"contact_sheet": dg.MetadataValue.path(media.write(f"batch-{batch_id}.png", sheet))}

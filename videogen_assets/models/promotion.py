@@ -11,10 +11,12 @@ from resources.registry import RegistryResource
 from resources.store import StoreResource
 from videogen.promotion import promote, roll_back
 from videogen.store.records import Champion, ServedEngine
+from videogen.warming import WarmUp
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.labels import parse_label
 from videogen_assets.models.candidates import AGAIN, Contest, go_on_with_contest
 from videogen_assets.models.quality import judgements_of, quality_report
+from videogen_assets.models.warm_ups import warm_ups_of
 from videogen_assets.partitions import model_versions
 from videogen_assets.placement import OWNERS
 from videogen_assets.references import DIGEST
@@ -53,7 +55,7 @@ def promotion(
         contest = go_on_with_contest(context.instance, kept, store.store(), label)
         version = registry.registry().version(*parse_label(label))  # what was deleted meanwhile must not serve
         judgements = judgements_of(context.instance, kept, label)
-        champion = champion_of(contest, judgements, label)
+        champion = champion_of(contest, judgements, warm_ups_of(context.instance, kept, label), label)
         refuse_to_drop(contest, champion, config.drop)
         passed = [(target, gate.reason) for target in champion.targets for gate in judgements[target].gates.gates]
         reason = "; ".join(f"{target}: {why}" for target, why in passed)
@@ -100,7 +102,9 @@ def refuse_to_drop(contest: Contest, champion: Champion, allowed: Sequence[str])
         )
 
 
-def champion_of(contest: Contest, judgements: "Mapping[str, Judgement]", label: str) -> Champion:
+def champion_of(
+    contest: Contest, judgements: "Mapping[str, Judgement]", warm_ups: Mapping[str, WarmUp], label: str
+) -> Champion:
     """The record of this version with every target that passed all its gates.
 
     Raises dg.Failure if none did, or if what was judged is not what would serve: an engine or the champion is another.
@@ -110,7 +114,13 @@ def champion_of(contest: Contest, judgements: "Mapping[str, Judgement]", label: 
             raise dg.Failure(f"{label}: its engine for {one.target} was not judged; {AGAIN}", allow_retries=False)
     passed = {target: one.gates for target, one in judgements.items() if one.gates.outcome == "pass"}
     targets = {
-        one.target: ServedEngine(one.engine_key, one.precision, passed[one.target].digest, one.batch_size)
+        one.target: ServedEngine(
+            one.engine_key,
+            one.precision,
+            passed[one.target].digest,
+            one.batch_size,
+            warm_ups[one.target].seconds_per_video,
+        )
         for one in contest.own
         if one.target in passed
     }

@@ -88,8 +88,7 @@ def _numbers(measured: WarmUp) -> Metadata:
         "exclusive": "yes" if profile.exclusive else "no: other work ran beside it, so nothing is scheduled by it",
     }
     medians = {count: 1000 * statistics.median(times) for count, times in timings.candidate.items()}
-    served = max(medians)
-    return numbers | {"perf/one_request_ms": medians[1], "perf/served_ms_per_video": medians[served] / served}
+    return numbers | {"perf/one_request_ms": medians[1], "perf/served_ms_per_video": 1000 * measured.seconds_per_video}
 
 
 def _points(measured: WarmUp) -> dg.TableMetadataValue:
