@@ -67,8 +67,8 @@ weights in float16, trained from nothing by this project.
 ![Held-out captions and what came of them](contact_sheet.png)
 
 ## How often it is right
-Held-out captions through the OpenVINO engine that ships, one seed each, judged by a pixel oracle that shares no code
-with the renderer (`python -m training.evaluate`).
+Held-out captions through OpenVINO, one of the two CPU engines that ship, one seed each, judged by a pixel oracle that
+shares no code with the renderer (`python -m training.evaluate`).
 
 {agreement}
 
