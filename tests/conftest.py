@@ -52,7 +52,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", "embedded", "redis", "aerospike"])
+@pytest.fixture(params=["memory", "embedded", "redis", "aerospike", "dual", "dual-aerospike"])
 def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store on each backend in turn."""
     fresh = uuid.uuid4().hex[:12]
@@ -60,4 +60,9 @@ def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"{request.getfixturevalue('redis_url')}?namespace={fresh}"
     if request.param == "aerospike":
         return f"{aerospike_url()}?prefix={fresh}"
+    if request.param == "dual":
+        return f"dual:embedded:{tmp_path / 'store'}|{request.getfixturevalue('redis_url')}?namespace={fresh}"
+    if request.param == "dual-aerospike":
+        redis = f"{request.getfixturevalue('redis_url')}?namespace={fresh}"
+        return f"dual:{redis}|{aerospike_url()}?prefix={fresh}"
     return {"memory": "memory:", "embedded": f"embedded:{tmp_path / 'store'}"}[request.param]

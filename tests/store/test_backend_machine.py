@@ -105,7 +105,7 @@ def _content(record: object) -> object:
     return (record.bins, record.payload) if isinstance(record, Record) else record
 
 
-@pytest.mark.parametrize("backend_url", ["embedded", "redis", "aerospike"], indirect=True)
+@pytest.mark.parametrize("backend_url", ["embedded", "redis", "aerospike", "dual", "dual-aerospike"], indirect=True)
 def test_a_backend_does_what_the_plainest_one_does(records):
     limits = settings(
         max_examples=60, stateful_step_count=25, deadline=None,

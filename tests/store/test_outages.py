@@ -4,13 +4,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.servers import aerospike_server, redis_server, send
+from tests.fixtures.servers import aerospike_server, redis_server
 from tests.store.builders import accepted
+from tests.store.servers import CONFIG, Server, patiently, server_of
 from videogen.errors import StoreInDoubt, StoreUnavailable
 from videogen.store.backends.aerospike import ATTEMPT_MS
 from videogen.store.backends.catalog import open_records
@@ -18,49 +18,14 @@ from videogen.store.backends.redis import ANSWER_S
 from videogen.store.primitives import Add, MapPut, RecordStore, Set, SetPayload, Write
 from videogen.store.store import Store
 
-CONFIG = (Path(__file__).resolve().parents[2] / "deploy" / "aerospike" / "development.conf").read_text()
 LONGEST_S = 9.0
 """That any call may take, whatever the server does: an answer's time-out, and one look at what became of it."""
 
 
-@dataclass
-class Server:
-    """A real server that a test may do anything to."""
-
-    url: str
-    send: Callable[[signal.Signals], object]
-    kill: Callable[[], object]
-    start: Callable[[], object]
-
-
 @pytest.fixture(params=["redis", "aerospike"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    if request.param == "aerospike":
-        config = CONFIG.replace("storage-engine device {", "storage-engine memory {")
-        on_disk = ("file ", "flush", "read-page-cache")
-        lines = [line for line in config.splitlines() if not line.strip().startswith(on_disk)]
-        with aerospike_server("\n".join(lines).replace("filesize 2G", "data-size 512M"), tmp_path) as node:
-            yield Server(node.url(), node.send, node.stop, node.start)
-        return
-    with redis_server(tmp_path) as (url, process):
-        running = [process]
-        port = int(url.rpartition(":")[2])
-        contexts = []
-
-        def kill() -> None:
-            running[-1].kill()
-            running[-1].wait()
-
-        def start() -> None:
-            contexts.append(redis_server(tmp_path, port=port))
-            running.append(contexts[-1].__enter__()[1])
-
-        def send_it(what: signal.Signals) -> None:
-            send(running[-1], what)
-
-        yield Server(url, send_it, kill, start)
-        for context in contexts:
-            context.__exit__(None, None, None)
+    with server_of(request.param, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -75,17 +40,6 @@ def later(seconds: float, work: Callable[[], object]) -> threading.Timer:
     timer = threading.Timer(seconds, work)
     timer.start()
     return timer
-
-
-def patiently(work: Callable[[], object], seconds: float = 15.0) -> object:
-    """Tries until a server that was started again takes part."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return work()
-        except StoreUnavailable:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
 
 
 def fill(records: RecordStore, most: int, error: str) -> None:

@@ -54,7 +54,7 @@ def migrate(source: RecordStore, target: RecordStore, on_progress: Progress = la
 
     Memory is bounded by a batch of records and a page of a map. Damaged records are counted and left out.
     """
-    pair = _Pair(source, target)
+    pair = Pair(source, target)
 
     def copy(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
         done = copy_record(name, source, record, target, other)
@@ -73,7 +73,7 @@ def compare(source: RecordStore, target: RecordStore, on_progress: Progress = la
     def count(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
         return replace(tally, different=_and(tally.different, name))
 
-    return _Pair(source, target).walk(count, on_progress)
+    return Pair(source, target).walk(count, on_progress)
 
 
 def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
@@ -81,7 +81,9 @@ def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
+    """Two stores, one of which is compared with the other."""
+
     source: RecordStore
     target: RecordStore
 

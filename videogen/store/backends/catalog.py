@@ -1,6 +1,7 @@
 """The backend that a URL names. A further one is a file beside these, and a line here."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from videogen.errors import InvalidStoreUrl
@@ -38,10 +39,21 @@ def _aerospike(url: str) -> RecordStore:
     return AerospikeRecordStore(url)
 
 
+def _dual(url: str) -> RecordStore:
+    from videogen.store.backends.dual import DualRecordStore
+    from videogen.store.backends.dual_sides import Side, side_name
+
+    urls = url.partition(":")[2].split("|")
+    if len(urls) != 2:
+        raise InvalidStoreUrl(url, BACKENDS["dual"][0])
+    return DualRecordStore(*(Side(side_name(one), partial(open_records, one)) for one in urls))
+
+
 BACKENDS: dict[str, tuple[str, Callable[[str], RecordStore]]] = {
     "embedded": ("embedded:<folder>", _embedded),
     "aerospike": ("aerospike://<host>[:3000][,<host>…]/<namespace>", _aerospike),
     "redis": ("redis://[<user>:<password>@]<host>[:6379][/<number>]", _redis),
+    "dual": ("dual:<one store's URL>|<the other's> (both hold everything, quote it)", _dual),
     "memory": ("memory: (this process alone)", _memory),
 }
 """Scheme -> the form of its URLs, and what opens one."""
@@ -63,6 +75,7 @@ def open_existing(url: str) -> RecordStore:
     """As `open_records`, but an embedded store that is not there is an InvalidStoreUrl, and is not made."""
     from videogen.store.backends.embedded import FILE
 
-    if url.startswith("embedded:") and not (_folder(url) / FILE).is_file():
-        raise InvalidStoreUrl(url, f"a folder that holds a store, {FILE}; this one holds none")
+    for one in url.removeprefix("dual:").split("|") if url.startswith("dual:") else [url]:
+        if one.startswith("embedded:") and not (_folder(one) / FILE).is_file():
+            raise InvalidStoreUrl(one, f"a folder that holds a store, {FILE}; this one holds none")
     return open_records(url)

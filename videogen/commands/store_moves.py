@@ -1,0 +1,147 @@
+"""`videogen store migrate`, `compare`, `repair` and `cut-over`: from one store to another, or two at once."""
+
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from videogen.errors import InvalidRequest
+from videogen.settings import read_settings
+
+if TYPE_CHECKING:
+    from videogen.store.backends.dual import DualRecordStore
+    from videogen.store.migration import Progress, Tally
+
+LISTED = 20
+DualUrl = Annotated[
+    str | None,
+    typer.Argument(help="'dual:ONE|OTHER'; by default VIDEOGEN_STORE_URL.", show_default=False),
+]
+
+
+def migrate(
+    source: Annotated[str, typer.Option("--from", help="The store that is copied; it is only read.")],
+    target: Annotated[str, typer.Option("--to", help="The store that it is copied to.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every record afterwards, by digest.")] = False,
+) -> None:
+    """Copy a store to another backend: every record with its map and its expiry.
+
+    Start it again if it was broken off: what is there and the same is left alone. A first pass may run while the source
+    is in use; make the last one while nothing writes, then point VIDEOGEN_STORE_URL to the new store. The old one is
+    not changed, so the way back is to point to it again, as long as the new one has taken nothing in. To move without a
+    pause, and with a way back at any time, hold both for a while: see `videogen store cut-over`.
+    """
+    from videogen.store.backends.catalog import open_existing, open_records
+    from videogen.store.migration import compare
+    from videogen.store.migration import migrate as copy
+
+    if source == target:
+        raise InvalidRequest("--to", target, "another store than --from")
+    with closing(open_existing(source)) as old:
+        if not any(old.names()):
+            raise InvalidRequest("--from", source, "a store that holds records; this one holds none")
+        with closing(open_records(target)) as new:
+            found = watched("copying", lambda tell: copy(old, new, tell))
+            typer.echo(
+                f"{found.copied:,} records copied, {found.same:,} were there already, {found.gone:,} expired meanwhile"
+            )
+            if verify:
+                found = watched("comparing", lambda tell: compare(old, new, tell))
+                kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.by_kind.items()))
+                typer.echo(f"{found.same:,} of {found.seen - found.gone:,} records are the same ({kinds})")
+    _end(found)
+
+
+def compare(url: DualUrl = None) -> None:
+    """Compare two stores that are written together, record by record; changes nothing.
+
+    Ends with code 1 if they differ. In use, records may differ that are just being written.
+    """
+    from videogen.store.migration import compare as compared
+
+    with _two(url) as dual:
+        roles = dual.pair.roles()
+        found = watched("comparing", lambda tell: compared(roles.primary.records, roles.secondary.records, tell))
+        missed = sum(1 for _ in dual.pair.missed_by(roles.primary).marks())
+    typer.echo(
+        f"{found.same:,} of {found.seen - found.gone:,} records of {roles.primary.name}, the primary, are the same"
+    )
+    typer.echo(f"{len(found.different):,} differ, {missed:,} are listed as missed by {roles.secondary.name}")
+    _end(found)
+    if missed:
+        raise typer.Exit(1)
+
+
+def repair(url: DualUrl = None) -> None:
+    """Make two stores the same that are written together: the primary's records in the other, and what it lost in it.
+
+    It is the first thing to do when a second store is added, and safe while both are in use.
+    """
+    from videogen.store.backends.dual_mending import repair as mend
+    from videogen.store.backends.dual_mending import replay
+
+    with _two(url) as dual:
+        primary, secondary = dual.pair.roles().primary.records, dual.pair.roles().secondary.records
+        missed = replay(primary, secondary)
+        found = watched("repairing", lambda tell: mend(primary, secondary, tell))
+    typer.echo(f"{missed:,} missed records replayed, {found.copied:,} made the same, {found.same:,} were the same")
+    _end(found)
+
+
+def cut_over(
+    to: Annotated[str | None, typer.Option("--to", help="The one of the two that becomes the primary.")] = None,
+    back: Annotated[bool, typer.Option("--undo", help="Bring back the primary before this one.")] = False,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="The primary is gone for good: what only it held is given up.")
+    ] = False,
+    url: Annotated[str | None, typer.Option("--store", help="'dual:ONE|OTHER'; by default VIDEOGEN_STORE_URL.")] = None,
+) -> None:
+    """Make the other of two stores the primary, without a restart of anything.
+
+    First everything is compared while both are in use. Then writes wait for some ten seconds, the last differences are
+    settled, and the pointer moves. If the two cannot be made the same, everything stays as it was. Both stores go on to
+    be written, so `--undo` loses nothing either.
+    """
+    from videogen.store import cutover
+    from videogen.store.backends.dual_sides import side_name
+
+    if (to is None) is not back:
+        raise InvalidRequest("--to", to, "the URL of one of the two, or --undo instead")
+    with _two(url) as dual:
+        if to is None:
+            standing = cutover.undo(dual, typer.echo)
+        elif lost:
+            standing = cutover.give_up_primary(dual, side_name(to))
+        else:
+            standing = cutover.cut_over(dual, side_name(to), typer.echo)
+    typer.echo(f"the primary is {standing.primary}")
+
+
+@contextmanager
+def _two(url: str | None) -> "Generator[DualRecordStore]":
+    from videogen.store.backends.catalog import BACKENDS, open_existing
+    from videogen.store.backends.dual import DualRecordStore
+
+    url = url or read_settings().store_url
+    with closing(open_existing(url)) as records:
+        if not isinstance(records, DualRecordStore):
+            raise InvalidRequest("store", url, BACKENDS["dual"][0])
+        yield records
+
+
+def _end(found: "Tally") -> None:
+    for what, names in (("cannot be read", found.damaged), ("differs", found.different)):
+        for name in names[:LISTED]:
+            typer.echo(f"{what}: {name}", err=True)
+    if not found.is_clean:
+        raise typer.Exit(1)
+
+
+def watched(what: str, work: "Callable[[Progress], Tally]") -> "Tally":
+    """Does the work under a line that says how far it is."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) as status:
+        return work(lambda tally: status.update(f"{what}: {tally.seen:,} records, {tally.copied:,} copied"))
