@@ -26,7 +26,10 @@ LONGEST_STOP_S = 2.5
 """Longer than a lease: a worker that was stopped for so long finds that it has lost it."""
 DEAD_S = (0.6, 1.5)
 """From a server's kill to its start."""
+ENOUGH = 100
+"""Requests: a slow machine's workers go on after the last fault until so many are accepted."""
 DRAIN_S = 100.0
+"""At most, until nothing is live; what still is, is lost."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ def run(setting: Setting, folder: Path, seed: int) -> Outcome:
         crowd = Crowd(servers.url, journals, seed)
         try:
             kills = _faults(setting, servers, crowd, random.Random(seed))
+            _until(lambda: sum(note.what == "accepted" for note in notes(journals)) >= ENOUGH)
             with Store.open(servers.url, LIMITS) as store:
                 crowd.end("submit")
-                _drain(store)
+                _until(lambda: not store.requests(LIVE_STATES, limit=1))
                 crowd.end("claim", "read")
                 found = audit(store, notes(journals), kills, setting.window_s)
         finally:
@@ -99,10 +103,10 @@ def _faults(setting: Setting, servers: Servers, crowd: "Crowd", dice: random.Ran
     return kills
 
 
-def _drain(store: Store) -> None:
-    """Waits until nothing is live; what still is after `DRAIN_S` the audit counts as lost."""
+def _until(holds: Callable[[], bool]) -> None:
+    """Waits, but not for ever: what the audit then finds is told."""
     deadline = time.monotonic() + DRAIN_S
-    while store.requests(LIVE_STATES, limit=1) and time.monotonic() < deadline:
+    while not holds() and time.monotonic() < deadline:
         time.sleep(0.3)
 
 

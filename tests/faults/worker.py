@@ -19,7 +19,7 @@ Done = TypeVar("Done")
 LEASE_S = 1.5
 SEEDS = 1500
 """Videos that may be asked for: few enough that some are asked for again, while they are made and after."""
-HOPELESS = 23
+HOPELESS = 11
 """Every so manieth video cannot be made."""
 LARGE = 1_200_000
 """Bytes: three chunks."""
