@@ -25,7 +25,7 @@ REQUESTS = 12
 SHOWN_CLIPS = 8
 REQUEST_LIMITS = (
     "Prompts of evaluations and requests name combinations that training never saw.",
-    "The videos of requests are shown as they were made; whether they show what was asked for, nothing judged.",
+    "The videos of requests are shown as they were made; nothing judged whether they show what was asked for.",
 )
 
 
