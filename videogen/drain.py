@@ -6,6 +6,7 @@ process dies, the leases run out, and whoever drains the batch's requests next g
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -151,6 +152,7 @@ class _Drain:
         self.beat.on_beat = self._tell
         with ThreadPoolExecutor(1, thread_name_prefix="videogen-publish") as publisher, self.beat:
             try:
+                claims = claims or self._claim_rested()
                 while claims:
                     self._generate(claims, publisher)
                     claims = self._next_claims()
@@ -171,11 +173,20 @@ class _Drain:
         with self.watch.stage("lease"):
             self._outlasting(lambda: self.store.renew_batch(self.batch_id, self.holder))
         claims = self.claim()
-        if not claims and self.pending:
+        if not claims:
             self._wait()  # what fails there may be there to claim again
-            claims = self.claim()
+            claims = self._claim_rested()
         if any(claim.attempt > 1 for claim in claims):
             self._wait()  # it may be what killed its last holder: nothing else shall be under way
+        return claims
+
+    def _claim_rested(self) -> list[Claim]:
+        """Claims what is left once it has rested after a failed attempt; asking keeps the right to the batch."""
+        while not (claims := self.claim()):
+            rest = self._outlasting(lambda: self.store.claimable_in(self.batch_id))
+            if rest is None:
+                break
+            time.sleep(min(rest, self.beat.every_s))
         return claims
 
     def _wait(self) -> None:

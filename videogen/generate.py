@@ -12,6 +12,7 @@ import numpy as np
 
 from videogen.errors import GenerationFailed, VideogenError
 from videogen.models.family import Generation, VideoModel
+from videogen.requests import batch_key
 
 if TYPE_CHECKING:
     from videogen.requests import AcceptedRequest
@@ -95,7 +96,7 @@ class Generator:
         """Requests of one size and number of steps, `batch_size` at a time, fewer where a stream would be left idle."""
         share = -(-len(requests) // self.model.engine.streams)
         size = max(1, min(self.batch_size, share))
-        for _, group in groupby(sorted(requests, key=_batch_key), key=_batch_key):
+        for _, group in groupby(sorted(requests, key=batch_key), key=batch_key):
             alike = list(group)
             yield from (alike[first : first + size] for first in range(0, len(alike), size))
 
@@ -130,11 +131,6 @@ class Generator:
             if on_progress:
                 on_progress([g.request for g in generations], min(g.progress for g in generations))
         return []
-
-
-def _batch_key(accepted: "AcceptedRequest") -> tuple[float, ...]:
-    request = accepted.request
-    return request.num_frames, request.height, request.width, request.num_inference_steps, request.guidance_scale > 1
 
 
 def _named(error: Exception) -> VideogenError:

@@ -149,6 +149,13 @@ def fingerprint(request: Request, spec: ModelSpec, version_digest: str) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def batch_key(accepted: AcceptedRequest) -> tuple[float, ...]:
+    """Requests of one version that have this in common can be generated in one batch: size, steps, guided or not."""
+    request = accepted.request
+    values = request.num_frames, request.height, request.width, request.num_inference_steps
+    return *(value or 0 for value in values), (request.guidance_scale or 0) > 1
+
+
 def new_id() -> str:
     """A UUID of version 7: it sorts by the time it was made (RFC 9562, section 5.7)."""
     milliseconds = time.time_ns() // 1_000_000

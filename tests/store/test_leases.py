@@ -71,14 +71,16 @@ def test_publishing_twice_with_the_same_claim_is_one_video(store):
         store.publish(claim, b"another", {})
 
 
-def test_a_fault_that_may_pass_is_tried_again_and_then_fails_with_its_error(store):
+def test_a_fault_that_may_pass_is_tried_again_and_then_fails_with_its_error(store, clock):
     (request_id,) = submit(store)
     for attempt in (1, 2, 3):
         (claim,) = store.claim([request_id], "a", 10.0)
         assert claim.attempt == attempt
         store.fail(claim, f"fault {attempt}", retry=True)
+        assert store.claim([request_id], "a", 10.0) == []
+        clock.pass_(store.limits.longest_retry)
     record = store.request(request_id)
-    assert (record.state, record.error) == ("failed", "fault 3")
+    assert (record.state, record.error, record.attempts) == ("failed", "fault 3", 3)
     assert store.claim([request_id], "a", 10.0) == []
 
 

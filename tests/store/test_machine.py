@@ -34,6 +34,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.videos: set[int] = set()  # seeds that have their video
         self.leases: dict[int, tuple[str, float]] = {}  # seed -> token, valid until
         self.attempts: Counter[int] = Counter()
+        self.rested_at: dict[int, float] = {}  # seed -> when it has rested after a failed attempt
         self.batches: set[str] = set()
 
     def live(self, seed: int) -> list[str]:
@@ -59,6 +60,7 @@ class QueueMachine(RuleBasedStateMachine):
     def submit(self, seed: int) -> None:
         if self.attempts[seed] == -1:
             self.attempts[seed] = 0
+            self.rested_at.pop(seed, None)
         asked = accepted(seed).model_copy(update={"id": str(uuid.UUID(int=len(self.wish_of) << 80))})
         self.store.submit(asked)
         self.wish_of[asked.id] = seed
@@ -92,9 +94,23 @@ class QueueMachine(RuleBasedStateMachine):
             found = self.store.claim(sorted(self.batches)[index % len(self.batches)], holder, LEASE_S, limit)
         except StoreConflict:
             return multiple()
+        return self.take(found, limit)
+
+    @rule(target=claims, holder=HOLDERS, limit=st.integers(1, 3))
+    def claim_lane(self, holder: str, limit: int):
+        self.wear_out()
+        seeds = [self.wish_of[record.id] for record in self.store.waiting()]
+        first = next((seed for seed in seeds if self.clock() >= self.rested_at.get(seed, 0.0)), None)
+        found = self.store.claim_lane("batch", holder, LEASE_S, limit)
+        assert first == (found[0].request.request.seed if found else None), "not in the order of their turns"
+        return self.take(found, limit)
+
+    def take(self, found, limit: int):
         assert len(found) <= limit
+        assert len(found) <= 1 or all(claim.attempt == 1 for claim in found), "what was tried before is not alone"
         for claim in found:
             seed = claim.request.request.seed
+            assert self.clock() >= self.rested_at.pop(seed, 0.0), "it has not rested"
             assert not self.is_held(seed), "two hold one lease"
             assert self.live(seed) and seed not in self.videos, "nobody waits for it"
             self.attempts[seed] += 1
@@ -139,6 +155,10 @@ class QueueMachine(RuleBasedStateMachine):
         if not retry or self.attempts[seed] >= MAX_ATTEMPTS:
             self.end_all(seed, "failed")
             self.attempts[seed] = -1
+        else:
+            rest = self.store.records.read("generation", claim.generation).bins["retry_s"]
+            assert 0.5 <= rest / 2 ** (claim.attempt - 1) <= 1.0
+            self.rested_at[seed] = self.clock() + rest
 
     @rule(claim=consumes(claims))
     def release(self, claim) -> None:

@@ -4,9 +4,11 @@ While it is held, only its holder writes it, so the time since its last write is
 the holder checks its token in the same operation.
 """
 
+import random
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import UnionType
 from typing import Literal
 
 from videogen.errors import LeaseLost, RecordDamaged
@@ -30,12 +32,17 @@ from videogen.store.records import Claim, StoreLimits
 
 LONGEST_ERROR = 2000
 HELD = Is("state", "held")
-FREE = either(Is("state", "free"), every(HELD, Unwritten("lease_s")))
+RESTED = either(Is("retry_s", None), Unwritten("retry_s"))
+FREE = either(every(Is("state", "free"), RESTED), every(HELD, Unwritten("lease_s")))
+"""It may be claimed. While it rests after a failed attempt nobody writes it, so its age is the time it has rested."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationState:
-    """A generation as it was read. `is_held`: its lease has not run out. `since`: seconds since its last write."""
+    """A generation as it was read. `is_held`: its lease has not run out. `since`: seconds since its last write.
+
+    `retry_in`: seconds that it has yet to rest after a failed attempt.
+    """
 
     key: str
     state: Literal["free", "held", "done", "failed"] = "free"
@@ -46,6 +53,7 @@ class GenerationState:
     error: str | None = None
     progress: float = 0.0
     since: float = 0.0
+    retry_in: float = 0.0
     exists: bool = False
 
 
@@ -90,6 +98,7 @@ class Generations:
             Set("holder", claim.holder),
             Set("lease_s", claim.lease_s),
             Set("attempt", claim.attempt),
+            Set("retry_s", None),
             Set("progress", 0.0),
         )
         if not state.exists:
@@ -118,11 +127,17 @@ class Generations:
                 raise _lost(claim)
 
     def fail(self, claim: Claim, error: str, final: bool) -> None:
-        """Gives the lease back with an error, for good if `final`. Raises LeaseLost."""
-        operations = (Set("state", "failed" if final else "free"), Set("error", noted(error)))
+        """Gives the lease back with an error: for good if `final`, else to rest for a while. Raises LeaseLost."""
+        rest = None if final else self._rest_s(claim.attempt)
+        operations = (Set("state", "failed" if final else "free"), Set("error", noted(error)), Set("retry_s", rest))
         ttl = self.limits.keep_requests if final else None
         if self.records.write(self._holder_write(claim, *operations, ttl=ttl)) is None:
             raise _lost(claim)
+
+    def _rest_s(self, attempt: int) -> float:
+        """Twice as long after each attempt, up to a bound, less up to a half: those that failed at once come apart."""
+        longest = min(self.limits.longest_retry, self.limits.first_retry * 2.0 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Gives leases back as if they had never been taken; those that are lost stay lost."""
@@ -174,6 +189,7 @@ def noted(error: str) -> str:
 
 def _restart(key: str, create: Literal["allow", "never"], when: Condition | None = None) -> Write:
     operations = (Set("state", "free"), Set("attempt", 0), Set("video", None), Set("error", None), Set("token", None))
+    operations += (Set("retry_s", None),)
     return Write("generation", key, operations, create=create, when=when, ttl=NEVER)
 
 
@@ -184,8 +200,13 @@ def _state(key: str, record: Record | RecordDamaged | None) -> GenerationState |
     if isinstance(record, RecordDamaged):
         return None
     bins = record.bins
-    kinds = {"attempt": int, "progress": int | float | None, "holder": str | None, "video": str | None}
-    kinds["error"] = str | None
+    kinds: dict[str, type | UnionType] = {
+        "attempt": int,
+        "progress": int | float | None,
+        "holder": str | None,
+        "video": str | None,
+    }
+    kinds |= {"error": str | None, "retry_s": int | float | None}
     if bins.get("state") == "held":
         kinds["lease_s"] = int | float
     if bins.get("state") == "done":
@@ -204,6 +225,7 @@ def _state(key: str, record: Record | RecordDamaged | None) -> GenerationState |
         error=record.optional_text("error"),
         progress=float(bins.get("progress") or 0.0),  # ty: ignore[invalid-argument-type]
         since=record.age,
+        retry_in=max(0.0, float(bins.get("retry_s") or 0.0) - record.age),  # ty: ignore[invalid-argument-type]
         exists=True,
     )
 

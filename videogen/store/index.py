@@ -50,12 +50,13 @@ class LiveIndex:
         key = self._shard(entry.lane, entry.request_id)
         return Write(self.kind, key, (MapRemove(entry.key),), "never", MapIs(entry.key, entry.put_at))
 
-    def entries(self, lane: Lane) -> Iterator[LiveEntry]:
-        """All of a lane, in the order of their turns."""
-        return heapq.merge(*(self._entries(lane, shard) for shard in range(SHARDS)), key=lambda entry: entry.key)
+    def entries(self, lane: Lane, page: int = PAGE) -> Iterator[LiveEntry]:
+        """All of a lane, in the order of their turns, read `page` at a time from each shard."""
+        shards = (self._entries(lane, shard, page) for shard in range(SHARDS))
+        return heapq.merge(*shards, key=lambda entry: entry.key)
 
-    def _entries(self, lane: Lane, shard: int) -> Iterator[LiveEntry]:
-        for page in self.records.map_pages(self.kind, f"{lane}/{shard:02d}", PAGE):
+    def _entries(self, lane: Lane, shard: int, size: int) -> Iterator[LiveEntry]:
+        for page in self.records.map_pages(self.kind, f"{lane}/{shard:02d}", size):
             yield from (LiveEntry(lane, key, value) for key, value in page)
 
     def _shard(self, lane: Lane, request_id: str) -> str:

@@ -1,13 +1,21 @@
 """Claim, renew, publish, fail: what a worker does with the generations that it makes."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
-from videogen.requests import AcceptedRequest
+from videogen.requests import AcceptedRequest, Lane, batch_key
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.primitives import RecordStore
-from videogen.store.queue import RequestQueue
+from videogen.store.queue import RequestQueue, chunks
 from videogen.store.records import Claim, Json, Renewal, RequestRecord, StoreLimits, VideoRecord
 from videogen.store.videos import Videos
+
+Candidate = tuple[GenerationState, AcceptedRequest]
+LOOK_AHEAD = 1024
+"""Entries of a lane, in the order of their turns, among which a claim looks for one that it may take."""
+ALIKE_AHEAD = 128
+"""Entries after that one among which it looks for more that can be made together with it."""
+PAGE = 64
 
 
 class Leases:
@@ -28,15 +36,48 @@ class Leases:
         holder, it kills nobody else's work.
         """
         while candidates := self._candidates(request_ids, batch):
-            fresh = [candidate for candidate in candidates if candidate[0].attempt == 0]
-            wanted = fresh[:limit] if fresh else sorted(candidates, key=lambda c: c[0].attempt)[:1]
-            self.records.write_many([self.generations.wait(state.key, accepted.id) for state, accepted in wanted])
-            if claims := self.generations.claim(wanted, holder, lease_s):
+            rested = [candidate for candidate in candidates if not candidate[0].retry_in]
+            fresh = [candidate for candidate in rested if candidate[0].attempt == 0]
+            wanted = fresh[:limit] if fresh else sorted(rested, key=lambda c: c[0].attempt)[:1]
+            if not wanted or (claims := self._take(wanted, holder, lease_s)):
+                return claims if wanted else []
+        return []
+
+    def claim_lane(self, lane: Lane, holder: str, lease_s: float, limit: int, version: str | None) -> list[Claim]:
+        """Up to `limit` leases on what waits in a lane outside of batches and can be made together.
+
+        The first of the lane that may be claimed decides with which. What was tried before is handed out alone, when
+        it is its turn. It reads at most `LOOK_AHEAD` + `ALIKE_AHEAD` entries, however many there are.
+        """
+        while wanted := self._next_in(lane, limit, version):
+            if claims := self._take(wanted, holder, lease_s):
                 return claims
         return []
 
-    def _candidates(self, ids: Sequence[str], batch: str | None) -> list[tuple[GenerationState, AcceptedRequest]]:
-        found: dict[str, tuple[GenerationState, AcceptedRequest]] = {}
+    def _next_in(self, lane: Lane, limit: int, version: str | None) -> list[Candidate]:
+        entries = itertools.islice(self.queue.live.entries(lane, PAGE), LOOK_AHEAD + ALIKE_AHEAD)
+        found: dict[str, Candidate] = {}
+        pages_left = LOOK_AHEAD // PAGE
+        for ids in chunks((entry.request_id for entry in entries), PAGE):
+            for state, accepted in self._candidates(ids, None):
+                if not state.retry_in and version in (None, accepted.version_digest):
+                    found.setdefault(state.key, (state, accepted))
+            pages_left = min(pages_left, 1 + ALIKE_AHEAD // PAGE if found else pages_left) - 1
+            together = _together(list(found.values()))[:limit]
+            if len(together) == limit or not pages_left or (together and together[0][0].attempt):
+                return together
+        return _together(list(found.values()))[:limit]
+
+    def _take(self, wanted: Sequence[Candidate], holder: str, lease_s: float) -> list[Claim]:
+        self.records.write_many([self.generations.wait(state.key, accepted.id) for state, accepted in wanted])
+        return self.generations.claim(wanted, holder, lease_s)
+
+    def claimable_in(self, request_ids: Sequence[str], batch: str | None) -> float | None:
+        """Seconds that the first of what nobody makes has yet to rest after a failed attempt; None if all is taken."""
+        return min((state.retry_in for state, _ in self._candidates(request_ids, batch)), default=None)
+
+    def _candidates(self, ids: Sequence[str], batch: str | None) -> list[Candidate]:
+        found: dict[str, Candidate] = {}
         for record, state in self.queue.resolve(ids):
             free = record is not None and record.state in ("queued", "assigned") and record.batch == batch
             if record and record.accepted and state and free:
@@ -85,3 +126,15 @@ class Leases:
     def release(self, claims: Sequence[Claim]) -> None:
         """Gives leases back unused."""
         self.generations.release(claims)
+
+
+def _together(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first, and those that can be made with it; what was tried before is made alone."""
+    if not candidates or candidates[0][0].attempt:
+        return list(candidates[:1])
+    kind = _kind(candidates[0])
+    return [candidate for candidate in candidates if not candidate[0].attempt and _kind(candidate) == kind]
+
+
+def _kind(candidate: Candidate) -> tuple[str, tuple[float, ...]]:
+    return candidate[1].version_digest, batch_key(candidate[1])

@@ -9,6 +9,7 @@ from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
 from videogen.requests import AcceptedRequest, Lane
 from videogen.store.generations import Generations, GenerationState, noted
 from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
+from videogen.store.pace import Eta, Pace
 from videogen.store.primitives import Is, Record, RecordStore, Set, Write, either
 from videogen.store.records import END_STATES, RequestRecord, RequestState, StoreLimits
 from videogen.store.turns import Turns
@@ -28,6 +29,7 @@ class End:
     state: RequestState
     video: str | None = None
     error: str | None = None
+    attempts: int = 0
 
 
 class RequestQueue:
@@ -41,6 +43,8 @@ class RequestQueue:
         self.records, self.generations, self.videos, self.limits = records, generations, videos, limits
         self.live, self.turns = LiveIndex(records), Turns(records, limits.tenant_weights)
         self.ended = Journal(records, "requests", limits.keep_requests)
+        self.dead = Journal(records, "dead-letters", limits.keep_requests)
+        self.pace = Pace(records)
 
     def submit(self, accepted: AcceptedRequest, source: str) -> RequestRecord:
         """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""
@@ -103,11 +107,11 @@ class RequestQueue:
         now, deadline = self.records.now(), record.deadline_at
         until = now - generation.since if generation.state == "done" else now
         if deadline is not None and until >= deadline:
-            return End("expired", error="its deadline passed before its video was made")
+            return End("expired", error="its deadline passed before its video was made", attempts=generation.attempt)
         if generation.state == "done":
-            return End("done", video=generation.video)
+            return End("done", video=generation.video, attempts=generation.attempt)
         if generation.state == "failed":
-            return End("failed", error=generation.error or "its generation failed")
+            return End("failed", error=generation.error or "its generation failed", attempts=generation.attempt)
         return None
 
     def _without_lost_videos(self, states: dict[str, GenerationState]) -> dict[str, GenerationState]:
@@ -139,13 +143,15 @@ class RequestQueue:
             for request_id, (_, end) in ends.items()
         ]
         ended = [name for name, done in zip(ends, self.records.write_many(writes), strict=True) if done is not None]
-        self.settle([ends[request_id][0] for request_id in ended])
+        self.settle([replace(ends[name][0], state=ends[name][1].state) for name in ended])
         return {record.id: record for record in self._read(list(ends)) if record is not None}
 
     def settle(self, records: Iterable[RequestRecord]) -> None:
-        """What follows a request's end: into the journal, off the waiting list, and last out of the live index."""
+        """What follows a request's end: into the journals, off the waiting list, and last out of the live index."""
         records = list(records)
         first = [self.ended.put(record.id) for record in records]
+        first += [self.dead.put(record.id) for record in records if record.state == "failed"]
+        first += self.pace.count([record.lane for record in records if record.state == "done"])
         first += [
             self.generations.stop_waiting(record.generation, record.id) for record in records if record.generation
         ]
@@ -156,7 +162,7 @@ class RequestQueue:
         """Ends a live request. One that has ended stays as it is. Raises RecordNotFound."""
         record = self.get(request_id)
         if record.is_live:
-            self.end({request_id: (record, End("cancelled"))})
+            self.end({request_id: (record, End("cancelled", attempts=record.attempts))})
             self.records.flush()
         return self.get(request_id)
 
@@ -181,6 +187,13 @@ class RequestQueue:
             return None
         before = itertools.takewhile(lambda entry: entry.request_id != request_id, self.live.entries(record.lane))
         return sum(1 for _ in before)
+
+    def eta(self, request_id: str) -> Eta | None:
+        """How many stand before a live request and how long that may take. Raises RecordNotFound."""
+        if (position := self.position(request_id)) is None:
+            return None
+        pace = self.pace.per_second(self.get(request_id).lane)
+        return Eta(position, None if pace is None else (position + 1) / pace)
 
     def find_all(self, states: Iterable[RequestState] | None, limit: int) -> list[RequestRecord]:
         """Up to `limit` requests, live ones first, then the latest that ended."""
@@ -214,7 +227,7 @@ class RequestQueue:
         now = self.records.now()
         operations = (*_as_operations(_damaged(request_id, reason, now)),)
         record = self.records.write(Write("request", request_id, operations, ttl=self.limits.keep_requests))
-        self.records.write(self.ended.put(request_id))
+        self.records.write_many([self.ended.put(request_id), self.dead.put(request_id)])
         return _from_record(request_id, record or Record())
 
 
@@ -248,7 +261,7 @@ def _damaged(request_id: str, reason: str, now: float) -> RequestRecord:
 
 
 STORED = ("state", "generation", "version_digest", "label", "lane", "priority", "source", "submitted_at", "batch")
-STORED += ("assignments", "deadline_at", "ended_at", "video", "error", "turn")
+STORED += ("assignments", "deadline_at", "ended_at", "video", "error", "turn", "attempts", "requeued_as")
 
 
 def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
@@ -257,8 +270,8 @@ def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
 
 
 def _end_operations(end: End, now: float) -> tuple[Set, ...]:
-    error = end.error and noted(end.error)
-    return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error)
+    error, attempts = end.error and noted(end.error), Set("attempts", end.attempts)
+    return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error), attempts
 
 
 def _from_record(request_id: str, record: Record) -> RequestRecord:
@@ -267,7 +280,7 @@ def _from_record(request_id: str, record: Record) -> RequestRecord:
         record.text(name)
     record.number("submitted_at")
     bins = {name: record.bins.get(name) for name in STORED}
-    bins["turn"] = record.optional_text("turn") or ""
+    bins |= {"turn": record.optional_text("turn") or "", "attempts": record.count("attempts")}
     if bins["state"] not in ("queued", "assigned", *END_STATES):
         raise RecordDamaged(f"state holds {bins['state']!r}")
     body = record.optional_text("accepted")
@@ -286,9 +299,10 @@ def _seen(record: RequestRecord | None, states: dict[str, GenerationState]) -> R
     if not record.is_live:
         return replace(record, progress=1.0) if record.state == "done" else record
     generation = states.get(record.generation)
-    return (
-        replace(record, state="running", progress=generation.progress) if generation and generation.is_held else record
-    )
+    if generation is None:
+        return record
+    tried = replace(record, attempts=generation.attempt)
+    return replace(tried, state="running", progress=generation.progress) if generation.is_held else tried
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -21,6 +21,10 @@ class StoreLimits:
 
     max_attempts: int = 3
     """Leases that one generation may use up before its requests fail."""
+    first_retry: float = 1.0
+    """How long a generation rests after its first failed attempt, at most: twice as long after each further one."""
+    longest_retry: float = 60.0
+    """How long it rests at most, whatever the attempt."""
     max_assignments: int = 10
     """Batches that one request may be put into before it fails."""
     keep_requests: float = 7 * 86_400.0
@@ -61,6 +65,10 @@ class RequestRecord:
     turn: str = ""
     """Where it stands in its lane: see `Turns`."""
     progress: float = 0.0
+    attempts: int = 0
+    """Leases that its generation has used up so far, or had when the request ended."""
+    requeued_as: str | None = None
+    """The request that took its place, if it failed and was asked again: see `DeadLetters`."""
 
     @property
     def is_live(self) -> bool:

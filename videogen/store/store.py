@@ -19,6 +19,7 @@ from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.leases import Leases
 from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
+from videogen.store.pace import Eta
 from videogen.store.primitives import RecordStore
 from videogen.store.queue import RequestQueue
 from videogen.store.rate_limits import RateLimits
@@ -104,6 +105,13 @@ class Store:
         """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
         return self._queue.position(request_id)
 
+    def eta(self, request_id: str) -> Eta | None:
+        """Where a live request stands and when it may be answered, None if it has ended: an estimate, not a promise.
+
+        Raises RecordNotFound.
+        """
+        return self._queue.eta(request_id)
+
     def cancel(self, request_id: str) -> RequestRecord:
         """Ends a live request; its generation goes on if others wait for it. Raises RecordNotFound."""
         return self._queue.cancel(request_id)
@@ -121,6 +129,24 @@ class Store:
         batch = self._batches.start(target, holder, lease_s)
         return self._leases.claim(batch.request_ids, holder, lease_s, limit, batch.id)
 
+    def claim_lane(
+        self, lane: Lane, holder: str, lease_s: float, limit: int = 16, model_digest: str | None = None
+    ) -> list[Claim]:
+        """Leases on the next that wait in a lane and can be generated in one batch, [] if there is none.
+
+        What is in a sealed batch is its run's. The first that may be claimed, in the order of their turns, decides
+        with which: those of its model version (only `model_digest`, if given), size, steps and guidance. What was
+        tried before is handed out alone. The cost does not grow with what waits: `videogen.store.leases` has the bound.
+        """
+        return self._leases.claim_lane(lane, holder, lease_s, limit, model_digest)
+
+    def claimable_in(self, batch_id: str) -> float | None:
+        """Seconds until `claim` has something of a batch that rests after a failed attempt, 0 if it has by now.
+
+        None if others make all that is left of it, or nothing is. Raises RecordNotFound.
+        """
+        return self._leases.claimable_in(self._batches.get(batch_id).request_ids, batch_id)
+
     def renew(self, claims: Sequence[Claim], progress: float | Mapping[str, float] | None = None) -> Renewal:
         """Keeps leases alive for another `lease_s`; `progress` in [0, 1], for all or by generation.
 
@@ -133,7 +159,10 @@ class Store:
         return self._leases.publish(claim, mp4, provenance)
 
     def fail(self, claim: Claim, error: str, retry: bool) -> None:
-        """`retry`: the fault may pass, so try again, `StoreLimits.max_attempts` times in all. Raises LeaseLost."""
+        """`retry`: the fault may pass, so try again after a rest, `StoreLimits.max_attempts` times in all.
+
+        It rests longer after each attempt: `StoreLimits.first_retry`, `longest_retry`. Raises LeaseLost.
+        """
         self._leases.fail(claim, error, retry)
 
     def release(self, claims: Sequence[Claim]) -> None:
