@@ -108,8 +108,8 @@ def _end_with_parent() -> list[str]:
 
 
 def interrupt_on_sigterm() -> None:
-    """Lets `kill` leave every `running` block as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Lets `kill` leave every `running` block as Ctrl-C does, also in a shell's background, where Ctrl-C is ignored."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def listens(port: int) -> bool:

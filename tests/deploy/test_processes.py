@@ -83,3 +83,16 @@ def test_a_taken_port_is_named_with_the_setting_that_moves_it():
         with pytest.raises(PortTaken, match=rf"port {port}, for MLflow, is taken .* VIDEOGEN_MLFLOW_PORT="):
             require_free(port, "MLflow", "VIDEOGEN_MLFLOW_PORT")
     require_free(port, "MLflow", "VIDEOGEN_MLFLOW_PORT")
+
+
+@pytest.mark.parametrize("ctrl_c", ["default_int_handler", "SIG_IGN"])
+def test_sigterm_ends_a_program_as_ctrl_c_would_also_where_ctrl_c_is_ignored(ctrl_c):
+    program = (
+        "import signal, time\nfrom deploy.local.processes import interrupt_on_sigterm\n"
+        f"signal.signal(signal.SIGINT, signal.{ctrl_c})\ninterrupt_on_sigterm()\n"
+        "try:\n    print('up', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('ended')"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=-1, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        assert process.communicate(timeout=30)[0] == "ended\n"
