@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +26,13 @@ def migrate(
     source: Annotated[str, typer.Option("--from", help="The store that is copied; it is only read.")],
     target: Annotated[str, typer.Option("--to", help="The store that it is copied to.")],
     verify: Annotated[bool, typer.Option("--verify", help="Compare every record afterwards, by digest.")] = False,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="--from is a Redis of another service: `typescript`, or a TOML file that says which keys hold what.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Copy a store to another backend: every record with its map and its expiry.
 
@@ -31,7 +40,13 @@ def migrate(
     is in use; make the last one while nothing writes, then point VIDEOGEN_STORE_URL to the new store. The old one is
     not changed, so the way back is to point to it again, as long as the new one has taken nothing in. To move without a
     pause, and with a way back at any time, hold both for a while: see `videogen store cut-over`.
+
+    With --layout, videos with their requests, requests that wait and sessions are taken in from a Redis that another
+    service filled. What has no place here is counted and listed, and the command ends with code 1.
     """
+    if layout is not None:
+        _take_in(source, target, verify, layout)
+        return
     from videogen.store.backends.catalog import open_existing, open_records
     from videogen.store.migration import compare
     from videogen.store.migration import migrate as copy
@@ -48,9 +63,32 @@ def migrate(
             )
             if verify:
                 found = watched("comparing", lambda tell: compare(old, new, tell))
-                kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.by_kind.items()))
-                typer.echo(f"{found.same:,} of {found.seen - found.gone:,} records are the same ({kinds})")
+                typer.echo(f"{found.same:,} of {found.seen - found.gone:,} records are the same ({_by_kind(found)})")
     _end(found)
+
+
+def _take_in(source: str, target: str, verify: bool, name: str) -> None:
+    from videogen.commands.submit import Acceptor
+    from videogen.opening import open_artifacts
+    from videogen.store.foreign_import import ForeignImport
+    from videogen.store.foreign_redis import ForeignRedis, read_layout
+    from videogen.store.store import Store
+
+    layout = read_layout(name)
+    with closing(ForeignRedis(source, layout)) as theirs, Store.open(target) as ours:
+        acceptor = Acceptor(ours, open_artifacts(read_settings()))
+        taking = ForeignImport(theirs, ours, lambda fields: acceptor.accept_all([("", fields)])[0], Path(name).stem)
+        found = watched("taking in", taking.run)
+        typer.echo(f"{found.copied:,} taken in, {found.same:,} were there already ({_by_kind(found)})")
+        unmapped = found.damaged
+        if verify:
+            found = watched("comparing", taking.verify)
+            typer.echo(f"{found.same:,} are the same, {len(found.different):,} differ")
+    _end(replace(found, damaged=unmapped), "has no place here")
+
+
+def _by_kind(found: "Tally") -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.by_kind.items())) or "nothing"
 
 
 def compare(url: DualUrl = None) -> None:
@@ -130,8 +168,8 @@ def _two(url: str | None) -> "Generator[DualRecordStore]":
         yield records
 
 
-def _end(found: "Tally") -> None:
-    for what, names in (("cannot be read", found.damaged), ("differs", found.different)):
+def _end(found: "Tally", damaged: str = "cannot be read") -> None:
+    for what, names in ((damaged, found.damaged), ("differs", found.different)):
         for name in names[:LISTED]:
             typer.echo(f"{what}: {name}", err=True)
     if not found.is_clean:

@@ -61,6 +61,23 @@ class Sessions:
             raise StoreConflict(f"session {session.id} exists already")
         return session
 
+    def bring_in(self, session: Session, left_s: float | None = None) -> bool:
+        """Takes over a session of another store under its own id, for as long as it has left; False if it is there.
+
+        Raises InvalidRequest for no JSON, or too much of it, and RecordNotFound for an id that no session could have.
+        """
+        plain = dataclasses.replace(
+            session, defaults=_merged({}, session.defaults), edit_state=_plain("edit_state", session.edit_state)
+        )
+        oldest_first = enumerate(reversed(session.videos[:RECENT]), 1)
+        videos = [MapPut(f"{number:012d}", digest) for number, digest in oldest_first]
+        operations, ttl = (
+            (*_bins(plain), Set("videos", len(videos)), *videos),
+            min(left_s or self.keep_s, LONGEST_KEPT_S),
+        )
+        write = Write(self.kind, _key(session.tenant, session.id), operations, "only", ttl=ttl)
+        return self.records.write(write) is not None
+
     def get(self, tenant: str, session_id: str) -> Session:
         """Reads a session, which thereby lives for another `keep_s`."""
         # Refused where no session is open, as the read then finds.
