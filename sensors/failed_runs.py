@@ -89,12 +89,19 @@ def settle_missed(store: "Store", instance: dg.DagsterInstance) -> list[str]:
     returned = []
     for batch in [batch for state in ("sealed", "running") for batch in store.batches(state, limit=10_000)]:
         for run in instance.get_runs(dg.RunsFilter(tags={_PARTITION_TAG: batch.id}), limit=1):
-            ended = ended_run(run, _ENDED.get(run.status, ""))
-            # A sealed batch may still get the run of its own that this attempt was sealed for.
-            if ended.reason and (batch.state == "running" or ended.attempt == batch.attempt):
-                settle(store, ended)
+            planned = _plan_missed(ended_run(run, _ENDED.get(run.status, "")), batch)
+            if isinstance(planned, GiveBack):
+                store.give_back(planned.batch_id, planned.error, planned.holder)
                 returned.append(batch.id)
     return returned
+
+
+def _plan_missed(run: EndedRun, batch: "BatchRecord") -> GiveBack | str:
+    if not run.reason:
+        return f"run {run.run_id} has not ended, or answered its batch"
+    if batch.state == "sealed" and run.attempt != batch.attempt:
+        return f"batch {batch.id} may still get the run that its attempt {batch.attempt} was sealed for"
+    return plan(run, batch)
 
 
 def _told(store: StoreResource, run: dg.DagsterRun, status: dg.DagsterRunStatus) -> dg.SkipReason:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from resources.registry import RegistryResource
 from resources.store import StoreResource
-from sensors.failed_runs import failed_batch_runs
+from sensors.failed_runs import failed_batch_runs, settle_missed
 from sensors.model_versions import new_model_versions
 from sensors.outages import own_cursor
 from sensors.requests import read_cursor, waiting_requests
@@ -165,6 +165,13 @@ def test_a_batch_that_was_sealed_again_is_not_taken_from_its_next_run(server, st
     assert store.seal_batch(batch.request_ids, 3600).attempt == 2
     assert [run.partition_key for run in tick(server, instance, None).run_requests] == [batch.id]
     assert store.batch(batch.id).state == "sealed"
+
+
+def test_a_batch_that_another_drains_is_left_to_it(server, store, instance):
+    batch = store.seal_batch(submit(store, 1), time_limit_s=3600)
+    failed_run(instance, batch)
+    store.claim(batch.id, holder="by hand", lease_s=3600)
+    assert settle_missed(store, instance) == [] and store.batch(batch.id).state == "running"
 
 
 class OneColour:
