@@ -71,7 +71,7 @@ WANTED = {"size": "small", "colour": "red", "shape": "ring", "motion": "up", "ba
 
 
 def evaluation(*answers: Answer) -> Evaluation:
-    return Evaluation("tiny@1", "d" * 64, "e" * 64, "cpu", "fp32", 4, "p", 12.5, answers)
+    return Evaluation("tiny@1", "d" * 64, "e" * 64, "cpu", "fp32", "p", 12.5, answers, 4)
 
 
 def test_one_wrong_attribute_spoils_the_clip_but_only_its_own_share() -> None:

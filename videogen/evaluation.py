@@ -73,10 +73,10 @@ class Evaluation:
     engine_key: str
     target: str
     precision: str
-    batch_size: int
     protocol: str
     seconds: float
     answers: tuple[Answer, ...]
+    batch_size: int = 1
 
     def agreement(self) -> "Agreement":
         """How often the clips show what their prompts name; a failed clip shows nothing."""
@@ -188,9 +188,9 @@ def ensure_evaluation(
     def fill(folder: Path) -> None:
         requests = questions(prompts, model.spec, model.version_digest, model.label, model.vocabulary)
         answers, seconds = answer(folder, open_generator(), prompts, requests, on_answer)
-        engine = (candidate.engine_key, candidate.target, candidate.precision, candidate.batch_size)
-        of = (model.label, model.version_digest, *engine)
-        (folder / EVALUATION_FILE).write_text(Evaluation(*of, PROTOCOL, seconds, answers).to_json())
+        of = (model.label, model.version_digest, candidate.engine_key, candidate.target, candidate.precision)
+        found = Evaluation(*of, PROTOCOL, seconds, answers, candidate.batch_size)
+        (folder / EVALUATION_FILE).write_text(found.to_json())
 
     key = evaluation_key(candidate, len(prompts))
     path, is_new = artifacts.build(KIND, key, fill)
