@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from videogen.commands.dead_letters import dead_letters
 from videogen.commands.doctor import doctor
 from videogen.commands.generate import generate
 from videogen.commands.models import models
@@ -69,5 +70,6 @@ app.command()(status)
 app.command()(show)
 app.command()(generate)
 app.add_typer(models, name="models")
+app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(store, name="store")
 app.command()(doctor)

@@ -88,10 +88,19 @@ def test_the_same_id_twice_is_one_request(store):
     asked = accepted()
     store.submit(asked)
     assert store.submit(asked) == store.request(asked.id) and len(store.requests()) == 1
+    assert len(store.waiting()) == 1, "it stands in the queue once"
     store.cancel(asked.id)
     assert store.submit(asked).state == "cancelled" and store.waiting() == []
     store.recover()
     assert [record.state for record in store.requests()] == ["cancelled"]
+
+
+def test_the_turn_of_a_submission_that_died_is_given_up(store, clock):
+    asked = accepted()
+    store.records.write(store._queue.live.put("batch", f"{1:015d}", asked.id))
+    record = store.submit(asked)
+    store.recover()
+    assert store.waiting() == [record] and store.position(asked.id) == 0
 
 
 def test_cancel_acts_on_the_request_and_work_stops_when_none_is_left(store):

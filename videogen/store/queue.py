@@ -70,9 +70,16 @@ class RequestQueue:
         request = _accepted(record).request
         entry = self.live.put(request.lane, record.turn, record.id)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
-        self.records.write(Write("request", record.id, _as_operations(record), create="only"))
-        if self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
+        if self.records.write(Write("request", record.id, _as_operations(record), create="only")) is None:
+            self._leave_to_first(record)
+        elif self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
             self.records.write(self.live.put(request.lane, record.turn, record.id))
+
+    def _leave_to_first(self, record: RequestRecord) -> None:
+        """Gives up the turn that was taken for a request which somebody had submitted before."""
+        first = self._read([record.id])[0]
+        if first is not None and first.turn != record.turn:
+            self.records.write(self.live.remove(record.lane, record.turn, record.id))
 
     def get(self, request_id: str) -> RequestRecord:
         """Raises RecordNotFound."""

@@ -42,6 +42,8 @@ class Recovery:
                 elif not record.is_live:
                     self._settle(entry, record)
                     ended.append(record.id)
+                elif record.turn and entry.key != record.turn + record.id:
+                    self.records.write(self.queue.live.remove_entry(entry))  # a submission that died, then came again
                 elif record.batch is not None and not self._is_member(record, known):
                     self.batches.unassign(record.batch, [record.id])
                     requeued.append(record.id)

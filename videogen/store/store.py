@@ -15,6 +15,7 @@ from videogen.requests import AcceptedRequest, Lane
 from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
+from videogen.store.dead_letters import DeadLetters
 from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.leases import Leases
@@ -53,6 +54,7 @@ class Store:
         generations = Generations(records, self.limits)
         self._videos = Videos(records, self.limits.keep_videos, _local_cache(records, self.limits.local_cache_bytes))
         self._queue = RequestQueue(records, generations, self._videos, self.limits)
+        self._dead_letters = DeadLetters(records, self._queue)
         self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
         self._batches = Batches(records, self._queue, self.limits)
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
@@ -111,6 +113,17 @@ class Store:
         Raises RecordNotFound.
         """
         return self._queue.eta(request_id)
+
+    def dead_letters(self, limit: int = 100) -> list[RequestRecord]:
+        """Requests that failed and that nobody has requeued: why, when, and after how many attempts."""
+        return self._dead_letters.list(limit)
+
+    def requeue(self, request_id: str) -> RequestRecord:
+        """Asks a failed request again, as a new one; called twice, it is one new request all the same.
+
+        The failed one stays failed. Raises RecordNotFound, or StoreConflict if it has not failed or is damaged.
+        """
+        return self._dead_letters.requeue(request_id)
 
     def cancel(self, request_id: str) -> RequestRecord:
         """Ends a live request; its generation goes on if others wait for it. Raises RecordNotFound."""
