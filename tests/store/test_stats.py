@@ -58,6 +58,14 @@ def test_it_counts_what_was_put_in(records):
     assert found.backend.where == records.facts().where
 
 
+def test_what_failed_and_was_asked_again_is_no_dead_letter(records):
+    store = Store(records)
+    fill(store)
+    (failed,) = store.requests(["failed"])
+    store.requeue(failed.id)
+    assert store.stats().dead_letters == 0 and store.stats().ended["failed"] == 1
+
+
 def test_an_empty_store_holds_nothing(records):
     found = Store(records).stats()
     assert (found.requests, found.videos, found.champions, found.oldest_waiting_s) == ((), 0, {}, {})
@@ -143,7 +151,7 @@ def test_prometheus_reads_the_same_and_what_the_backend_was_asked(records):
     assert found["videogen_store_requests", "batch", "queued", "acme"] == 2
     assert found["videogen_store_open_leases",] == 1 and found["videogen_store_videos",] == 3
     assert found["videogen_store_champion", "m", "m@1"] == 1
-    assert found["videogen_store_ended_requests", "failed"] == 1
+    assert found["videogen_store_ended_requests", "failed"] == found["videogen_store_dead_letters",] == 1
     assert found["videogen_store_states_written_total", "generation", "held"] == 5
     assert found["videogen_store_states_written_total", "generation", "done"] == 3
     assert found["videogen_store_states_written_total", "request", "cancelled"] == 1
@@ -201,7 +209,7 @@ def test_the_command_prints_it_for_people_and_for_programs(tmp_path):
         fill(store)
     shown = CliRunner().invoke(app, ["store", "stats", url])
     assert shown.exit_code == 0, shown.output
-    for text in ("1 of these failed for good", "3, 3,000 bytes", "m m@1", "running 1", "acme", "SQLite"):
+    for text in ("dead letters    1", "3, 3,000 bytes", "m m@1", "running 1", "acme", "SQLite"):
         assert text in shown.output
     plain = json.loads(CliRunner().invoke(app, ["store", "stats", url, "--json"]).output)
     assert plain["live"] == {"batch": 7, "interactive": 1} and plain["dead_letters"] == 1

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def as_plain(stats: "StoreStats") -> dict[str, Any]:
     """What `videogen store stats --json` prints."""
-    return {**dataclasses.asdict(stats), "dead_letters": stats.dead_letters}
+    return dataclasses.asdict(stats)
 
 
 def print_stats(stats: "StoreStats") -> None:
@@ -45,7 +45,7 @@ def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
         ("open leases", f"{stats.open_leases:,}"),
         ("open batches", _counts(stats.batches)),
         ("latest ended", _counts(stats.ended)),
-        ("dead letters", f"{stats.dead_letters:,} of these failed for good"),
+        ("dead letters", f"{stats.dead_letters:,}"),
         ("videos", f"{stats.videos:,}, {stats.video_bytes:,} bytes"),
         ("champions", _counts(stats.champions)),
         ("records", _counts(backend.records or {})),

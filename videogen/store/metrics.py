@@ -174,6 +174,8 @@ def _gauges(found: StoreStats) -> "Iterator[Metric]":
     yield _gauge("open_leases", "Generations that are being made.", (), [((), found.open_leases)])
     yield _gauge("open_batches", "Batches that have not ended.", ("state",), _by_one(found.batches))
     yield _gauge("ended_requests", "The latest requests to end, by how.", ("state",), _by_one(found.ended))
+    text = "Requests that failed for good and were not asked again."
+    yield _gauge("dead_letters", text, (), [((), found.dead_letters)])
     yield _gauge("videos", "Videos that can be served.", (), [((), found.videos)])
     yield _gauge("video_bytes", "Bytes of the videos that can be served.", (), [((), found.video_bytes)])
     text = "The version that is served, 1."

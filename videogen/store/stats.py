@@ -53,7 +53,8 @@ class StoreStats:
 
     `live`: requests that have not ended, by lane. `requests`: the same by lane, state and tenant. `oldest_waiting_s`:
     age of the oldest that nobody makes, by lane. `open_leases`: generations of live requests that are being made.
-    `ended`: the latest to end, by state. `video_bytes` is of `videos`. `cache` is this process's own.
+    `ended`: the latest to end, by state. `dead_letters`: requests that failed for good and were not asked again.
+    `video_bytes` is of `videos`. `cache` is this process's own.
     """
 
     backend: BackendFacts
@@ -63,6 +64,7 @@ class StoreStats:
     open_leases: int = 0
     batches: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
+    dead_letters: int = 0
     videos: int = 0
     video_bytes: int = 0
     champions: Mapping[str, str] = field(default_factory=dict)
@@ -70,11 +72,6 @@ class StoreStats:
     replicas: tuple[ReplicaStats, ...] = ()
     cache: CacheStats | None = None
     cut: tuple[str, ...] = ()
-
-    @property
-    def dead_letters(self) -> int:
-        """Requests among `ended` that failed for good."""
-        return self.ended.get("failed", 0)
 
 
 class _Looking:
@@ -120,6 +117,13 @@ class _Looking:
             found.update(str(bins["state"]) for bins in self._bins("request", part) if bins.get("state") in END_STATES)
         return dict(found)
 
+    def dead_letters(self) -> int:
+        found = 0
+        for part in self._bounded(self.queue.dead.latest(), "dead letters"):
+            failed = [bins for bins in self._bins("request", part) if bins.get("state") == "failed"]
+            found += sum(bins.get("requeued_as") is None for bins in failed)
+        return found
+
     def videos(self) -> tuple[int, int]:
         """How many can be served, and their bytes."""
         count = size = 0
@@ -152,7 +156,7 @@ def look(
     looking = _Looking(records, queue, most)
     for lane in LANES:
         looking.lane(lane)
-    ended, (videos, video_bytes) = looking.ended(), looking.videos()
+    ended, dead_letters, (videos, video_bytes) = looking.ended(), looking.dead_letters(), looking.videos()
     return StoreStats(
         backend=records.facts(),
         live=looking.live,
@@ -161,6 +165,7 @@ def look(
         open_leases=len(looking.leased),
         batches=_open_batches(records, batches),
         ended=ended,
+        dead_letters=dead_letters,
         videos=videos,
         video_bytes=video_bytes,
         champions=_labels(records, champions),
