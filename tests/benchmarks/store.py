@@ -1,4 +1,4 @@
-"""The store's primitives and features on each backend, against that backend's own client doing the same.
+"""The store's primitives and videos on each backend, against that backend's own client doing the same.
 
     python -m tests.benchmarks.store
 
@@ -22,11 +22,8 @@ from typing import Any
 
 from tests.benchmarks.shared import table, write
 from tests.fixtures.servers import redis_server
-from tests.store.builders import accepted
 from videogen.store.backends.catalog import open_records
 from videogen.store.primitives import Add, Is, MapPut, RecordStore, Set, SetPayload, Write
-from videogen.store.records import StoreLimits
-from videogen.store.store import Store
 from videogen.store.videos import Videos
 
 Work = Callable[[], object]
@@ -165,29 +162,6 @@ def cases(records: RecordStore, raw: Raw) -> Iterator[tuple[str, Work, Work]]:
     yield "one chunk of 200 KB, get", lambda: raw.get_blob(MEDIUM), lambda: records.read("chunk", "bench")
 
 
-def features(url: str) -> Iterator[tuple[str, float]]:
-    """Seconds of the queue's own work, with few and many requests waiting."""
-    store = Store(open_records(url), StoreLimits(max_assignments=1000))
-    waiting = 0
-    for size in (100, 1000, 5000):
-        start, added = time.perf_counter(), size - waiting
-        for _ in range(added):
-            store.submit(accepted(uuid.uuid4().int % 2**31))
-        if size == 1000:
-            yield "submit one request", (time.perf_counter() - start) / added
-        waiting = size
-        times = []
-        for _ in range(5):
-            ids = [record.id for record in store.waiting(limit=16)]
-            batch, begin = store.seal_batch(ids, 600.0), time.perf_counter()
-            claims = store.claim(batch.id, "bench", 600.0, limit=16)
-            times.append((time.perf_counter() - begin) / len(claims))
-            store.release(claims)
-            store.give_back(batch.id, "benchmark")
-        yield f"claim one of 16, {size} waiting", statistics.median(times)
-    store.close()
-
-
 @contextlib.contextmanager
 def backends(folder: Path) -> Iterator[dict[str, tuple[str, Callable[[], Raw]]]]:
     """Name -> URL, and the client alone."""
@@ -217,8 +191,6 @@ def main() -> None:
             for name, raw, ours in cases(records, make()):
                 theirs, mine = in_turns(raw, ours, options.seconds, options.rounds)
                 rows.setdefault(name, []).append(f"{1000 * mine:.3f} ({theirs / mine:.2f})")
-            for name, seconds in features(url):
-                rows.setdefault(name, []).append(f"{1000 * seconds:.3f}")
             records.close()
     lines = ["Milliseconds a call; in brackets the time of the backend's own client over ours. Servers on loopback."]
     head = ["what", *there]
