@@ -21,6 +21,7 @@ class Audit:
 
     `lost`: accepted, and neither answered nor visibly failed. `undone`: published or ended before a server was killed,
     and again after it. `window_s`: the longest time from a promise that did not hold to the kill that undid it.
+    `missing`: readings of what was accepted or published that found nothing, or not all of it.
     """
 
     accepted: int
@@ -32,7 +33,7 @@ class Audit:
     duplicates: int
     torn: int
     fenced: int
-    damaged: int
+    missing: int
     resurrected: int
 
 
@@ -57,7 +58,7 @@ def audit(store: Store, notes: Sequence[Note], kills: Sequence[float], window_s:
         duplicates=sum(at not in excused for at in twice),
         torn=sum(note.what == "torn" for note in notes),
         fenced=sum(note.what == "refused" for note in notes),
-        damaged=sum(note.what == "damaged" for note in notes),
+        missing=sum(note.what in ("missing", "damaged") for note in notes),
         resurrected=sum(at not in excused for at in changed),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.faults.audit import Audit, audit
 from tests.faults.journal import notes
 from tests.faults.servers import Servers
-from tests.faults.worker import LIMITS
+from tests.faults.worker import LIMITS, patiently
 from tests.fixtures.servers import send
 from videogen.store.records import LIVE_STATES
 from videogen.store.store import Store
@@ -37,6 +37,7 @@ class Setting:
     """A row of the table: what keeps the store, and how many faults of each kind it has to stand.
 
     `window_s`: how long before the kill of a server a promise may have been made that the kill undoes; None: never.
+    `is_promised`: does anything hold but that no video is torn?
     """
 
     name: str
@@ -46,6 +47,7 @@ class Setting:
     server_stops: int = 0
     server_kills: int = 0
     window_s: float | None = None
+    is_promised: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ def run(setting: Setting, folder: Path, seed: int) -> Outcome:
         crowd = Crowd(servers.url, journals, seed)
         try:
             kills = _faults(setting, servers, crowd, random.Random(seed))
+            servers.settle()
             _until(lambda: sum(note.what == "accepted" for note in notes(journals)) >= ENOUGH)
             with Store.open(servers.url, LIMITS) as store:
                 crowd.end("submit")
                 _until(lambda: not store.requests(LIVE_STATES, limit=1))
                 crowd.end("claim", "read")
-                found = audit(store, notes(journals), kills, setting.window_s)
+                found = patiently(lambda: audit(store, notes(journals), kills, setting.window_s))
         finally:
             crowd.end(*ROLES)
     return Outcome(setting, seed, time.monotonic() - start, found)
@@ -92,6 +95,7 @@ def _faults(setting: Setting, servers: Servers, crowd: "Crowd", dice: random.Ran
             crowd.stop_one(dice)
         elif kind == "stop a server":
             which = dice.randrange(servers.count)
+            servers.settle()
             servers.send(which, signal.SIGSTOP)
             time.sleep(dice.uniform(0.1, LONGEST_STOP_S))
             servers.send(which, signal.SIGCONT)
@@ -106,7 +110,7 @@ def _faults(setting: Setting, servers: Servers, crowd: "Crowd", dice: random.Ran
 def _until(holds: Callable[[], bool]) -> None:
     """Waits, but not for ever: what the audit then finds is told."""
     deadline = time.monotonic() + DRAIN_S
-    while not holds() and time.monotonic() < deadline:
+    while not patiently(holds) and time.monotonic() < deadline:
         time.sleep(0.3)
 
 

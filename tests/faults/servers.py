@@ -30,6 +30,9 @@ class Servers(ABC):
     def start(self, which: int) -> None:
         """Returns when it serves again."""
 
+    def settle(self) -> None:  # noqa: B027 - one server alone has nothing to do
+        """Returns when each has caught up with the others."""
+
 
 class NoServer(Servers):
     """The embedded store's."""
@@ -73,14 +76,13 @@ class Aerospike(Servers):
         self._nodes, self.count = nodes, len(nodes)
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         self.url = f"aerospike://{hosts}/videogen{options}"
-        self._settle()
+        self.settle()
 
     def send(self, which: int, what: signal.Signals) -> None:
         self._nodes[which].send(what)
 
     def kill(self, which: int) -> float:
-        """Not before the nodes have caught up with each other: one is lost at a time."""
-        self._settle()
+        self.settle()  # one is lost at a time
         at = time.monotonic()
         self._nodes[which].stop()
         return at
@@ -88,7 +90,7 @@ class Aerospike(Servers):
     def start(self, which: int) -> None:
         self._nodes[which].start()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         deadline = time.monotonic() + 120
         while not all(self._has_caught_up(node) for node in self._nodes):
             assert time.monotonic() < deadline, "the nodes do not find each other"

@@ -26,6 +26,8 @@ ANSWER_MS, ATTEMPT_MS = 3000, 1000
 KEYS_PER_CALL, CHUNKS_PER_CALL = 256, 8
 OK, NOT_FOUND, EXISTS, FILTERED_OUT = 0, 2, 5, 27
 REFUSED = (NOT_FOUND, EXISTS, FILTERED_OUT)
+NO_RESPONSE = -15
+"""A batch ended without an answer for this record: a write of it may have happened."""
 READS_OF_A_CHANGING_RECORD = 5
 MEDIA_KINDS = frozenset({"video", "chunk"})
 CLOCK = "clock"
@@ -149,7 +151,8 @@ class AerospikeRecordStore(RecordStore):
                 found.append(_named(write, result.record[2]) if result.result == OK else None)
             else:
                 error = f"{self._where}: {write.kind} {write.key}: error {result.result} of the server"
-                found.append(self._read_back(write, write_id, fault(error, result.in_doubt)))
+                in_doubt = result.in_doubt or result.result == NO_RESPONSE
+                found.append(self._read_back(write, write_id, fault(error, in_doubt)))
         return found
 
     def _write_one(self, write: Write, write_id: str) -> Record | None:
@@ -295,17 +298,21 @@ class AerospikeRecordStore(RecordStore):
 
 def _settings(netloc: str) -> dict[str, Any]:
     """The client's: unknown names in it are refused, a write is never repeated by itself."""
+    from aerospike import POLICY_READ_MODE_AP_ALL
+
     credentials, _, hosts = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     pairs = [host.partition(":")[::2] for host in hosts.split(",")]
     wait = {"total_timeout": ANSWER_MS, "socket_timeout": ATTEMPT_MS}
-    read, write = wait | {"max_retries": 2}, wait | {"max_retries": 0}
+    # While a node that was away takes its records back, it has not all of them: both are asked, until it has.
+    both = wait | {"read_mode_ap": POLICY_READ_MODE_AP_ALL}
+    read, write = both | {"max_retries": 2}, both | {"max_retries": 0}
     settings: dict[str, Any] = {
         "hosts": [(host, int(port or PORT)) for host, port in pairs],
         "validate_keys": True,
         "policies": {
             "read": read,
-            "write": write,
+            "write": wait | {"max_retries": 0},
             "operate": write,
             "batch": read,
             "batch_parent_write": write,
