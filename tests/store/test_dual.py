@@ -19,13 +19,13 @@ from videogen.errors import InvalidStoreUrl, StoreInDoubt, StoreUnavailable
 from videogen.store.backends import dual_missed
 from videogen.store.backends.catalog import open_records
 from videogen.store.backends.dual import DualRecordStore
-from videogen.store.backends.dual_mending import replay
+from videogen.store.backends.dual_mending import Busy, repair_once, replay
 from videogen.store.backends.dual_missed import Missed
 from videogen.store.backends.dual_roles import POINTER_S
 from videogen.store.backends.dual_sides import Side
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.copying import COPYING, LAST_WRITE, REVISION
-from videogen.store.migration import compare
+from videogen.store.migration import Tally, compare
 from videogen.store.primitives import Add, Is, MapPut, RecordStore, Set, SetPayload, Write
 from videogen.store.store import Store
 
@@ -110,7 +110,10 @@ def test_a_write_takes_no_copy_of_a_record_unless_it_has_to(tmp_path):
         dual.write(put("a", Set("n", n), create="never", when=Is("n", n or 1)))
         dual.write(put("a", Set("n", n + 1)))
     assert dual.counts["mirrored"] == 21 - 9 + 9 and not dual.counts["copied"]
-    dual.write(put("new"))  # it might have been there before there were two stores
+    dual.write_many([put(f"new{n}") for n in range(10)])
+    assert not dual.counts["copied"]
+    one.write(put("old"))  # from before there were two stores
+    dual.write(put("old"))
     assert dual.counts["copied"] == 1
     assert sides_are_same(dual)
 
@@ -291,6 +294,24 @@ def test_a_list_that_grew_too_long_means_everything(monkeypatch):
     assert sum(1 for _ in missed.marks()) < 400 and missed.full() and missed.has(("kind", "k1999"))
     replay(one, other)
     assert not missed.any() and compare(one, other).is_clean
+
+
+def test_of_many_processes_that_notice_an_outage_one_compares():
+    one, other = MemoryRecordStore(), MemoryRecordStore()
+    one.write(put("a"))
+
+    def hinder(tally: Tally) -> None:
+        with pytest.raises(Busy):
+            repair_once(one, other, one.now(), print)
+
+    since = one.now()
+    repair_once(one, other, since, hinder)
+    assert other.read("kind", "a") is not None
+    one.write(put("b"))
+    repair_once(one, other, since, print)
+    assert other.read("kind", "b") is None  # it was done since then
+    repair_once(one, other, one.now(), print)
+    assert other.read("kind", "b") is not None
 
 
 def test_a_large_map_is_copied_in_parts_and_a_copy_that_was_broken_off_is_finished(opened, redis_url, tmp_path):

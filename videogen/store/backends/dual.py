@@ -34,6 +34,8 @@ from videogen.store.primitives import (
 
 TURN_PAUSES_S = (0.0, 0.001, 0.002, 0.004, 0.008, 0.016)
 TRIES = 10
+MOST_KNOWN = 10_000
+"""Names of records that are remembered as being there, so that this is not tried again."""
 HEAD = (REVISION, LAST_WRITE)
 
 
@@ -68,7 +70,7 @@ class DualRecordStore(RecordStore):
     def __init__(self, one: Side, other: Side) -> None:
         self.pair, self.counts = Pairing(one, other), Counter[str]()
         """`counts`, since this was opened: writes "mirrored" and "missed", records "copied" and "restored"."""
-        self._ids, self._latest = write_ids(), 0.0
+        self._ids, self._latest, self._known = write_ids(), 0.0, set[Name]()
 
     # Reading
 
@@ -126,12 +128,25 @@ class DualRecordStore(RecordStore):
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
         found: dict[int, Record | None] = {}
-        left, eras = dict(enumerate(writes)), dict[int, int]()
+        as_new = {at: replace(write, create="only") for at, write in enumerate(writes) if self._may_be_new(write)}
+        left, eras = dict(enumerate(writes)) | as_new, dict[int, int]()
         for _ in range(TRIES):
             left = self._write_some(left, found, eras)
+            left |= {at: writes[at] for at in as_new if found.get(at) is None}
+            as_new = {}
             if not left:
                 return [found[at] for at in range(len(writes))]
         raise StoreInDoubt(f"{len(left)} writes: the primary loses what it was given, {TRIES} times in a row")
+
+    def _may_be_new(self, write: Write) -> bool:
+        """Is it worth trying whether the record is new? Only then is it known that the secondary needs no more."""
+        name = write.kind, write.key
+        if write.create != "allow" or name in self._known:
+            return False
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known.add(name)
+        return True
 
     def _write_some(
         self, writes: dict[int, Write], found: dict[int, Record | None], eras: dict[int, int]

@@ -1,7 +1,9 @@
 """What puts two stores right again after one was away: in the background, or when somebody asks for it."""
 
 import itertools
+import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -9,11 +11,13 @@ from videogen.errors import StoreUnavailable, VideogenError
 from videogen.store.backends.dual_missed import Missed
 from videogen.store.backends.dual_settle import settle
 from videogen.store.backends.dual_sides import Side
-from videogen.store.copying import Name, Read
+from videogen.store.copying import OWN_KINDS, Name, Read
 from videogen.store.migration import Pair, Progress, Tally
-from videogen.store.primitives import Record, RecordStore
+from videogen.store.primitives import Is, Record, RecordStore, Set, Unwritten, Write, either
 
 LOOK_S = 0.5
+LAST = f"{OWN_KINDS}repair", "last"
+LEASE_S = 30.0
 BATCH = 64
 
 
@@ -57,6 +61,41 @@ def only_in(one: RecordStore, other: RecordStore) -> Iterator[Name]:
         yield from (name for name, here, there in batch if isinstance(here, Record) and not isinstance(there, Record))
 
 
+class Busy(VideogenError):
+    """Another process is at it."""
+
+
+def repair_once(primary: RecordStore, secondary: RecordStore, since: float, on_progress: Progress) -> None:
+    """As `repair`, unless any process began one at `since` or later, by the primary's clock.
+
+    Raises Busy while another does: what it finds may be from before `since`.
+    """
+    last = primary.read(*LAST)
+    if last is not None and last.bins.get("began") is not None and last.number("began") >= since:
+        return
+    me, began, renewed = secrets.token_hex(8), primary.now(), time.monotonic()
+    mine = (Set("holder", me), Set("lease_s", LEASE_S))
+    free = either(Is("holder", None), Unwritten("lease_s"))
+    claim = Write(*LAST, mine, "only") if last is None else Write(*LAST, mine, "never", free)
+    if primary.write(claim) is None:
+        raise Busy("another process compares the two stores")
+
+    def renew(tally: Tally) -> None:
+        nonlocal renewed
+        on_progress(tally)
+        if time.monotonic() - renewed > LEASE_S / 3:
+            primary.write(Write(*LAST, (), "never", Is("holder", me)))
+            renewed = time.monotonic()
+
+    try:
+        repair(primary, secondary, renew)
+    except VideogenError:
+        began = 0.0  # it does not count
+        raise
+    finally:
+        primary.write(Write(*LAST, (Set("began", began), Set("holder", None)), "never", Is("holder", me)))
+
+
 class Mender:
     """Looks for a side that is away until it answers, then brings it up to date. Runs only while there is need."""
 
@@ -65,6 +104,7 @@ class Mender:
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._wanted = self._compare = False
+        self._since: float | None = None
 
     def wake(self, compare: bool = False) -> None:
         """`compare`: a side may have lost what it held, so that what was missed is not all that it lacks."""
@@ -99,16 +139,18 @@ class Mender:
                     self._wanted, self._compare = True, self._compare or compare
 
     def _mend(self, compare: bool) -> None:
-        """Raises StoreUnavailable while a side is away, StoreConflict where others keep changing a record."""
+        """Raises StoreUnavailable while a side is away, Busy while another process compares."""
         for side in self._sides:
             if side.away:
                 side.records.now()
-                side.away = False
+                side.away, self._since = False, None
         primary, secondary = self._both()
         try:
             replay(primary.records, secondary.records, self._go_on)
             if compare:
-                repair(primary.records, secondary.records, self._go_on)
+                self._since = primary.records.now() if self._since is None else self._since
+                repair_once(primary.records, secondary.records, self._since, self._go_on)
+                self._since = None
             if Missed(primary.records).any():  # marked again meanwhile, or somebody else mends it
                 self.wake()
         except StoreUnavailable:

@@ -46,7 +46,7 @@ class Missed:
 
     def marks(self) -> Iterator[Mark]:
         """Every name that is listed."""
-        for shard in SHARDS:
+        for shard in self._shards():
             for page in self.records.map_pages(KIND, shard):
                 for entry, token in page:
                     kind, _, key = entry.removesuffix(END).partition(BETWEEN)
@@ -54,9 +54,13 @@ class Missed:
 
     def full(self) -> dict[str, str]:
         """Shards that list no more names, each with its latest token."""
-        found = zip(SHARDS, self.records.read_many(KIND, SHARDS), strict=True)
-        tokens = {shard: record.bins.get("all") for shard, record in found if isinstance(record, Record)}
+        tokens = {shard: record.bins.get("all") for shard, record in self._shards().items()}
         return {shard: token for shard, token in tokens.items() if isinstance(token, str)}
+
+    def _shards(self) -> dict[str, Record]:
+        """Those that were ever written."""
+        found = zip(SHARDS, self.records.read_many(KIND, SHARDS), strict=True)
+        return {shard: record for shard, record in found if isinstance(record, Record)}
 
     def any(self) -> bool:
         return bool(self.full()) or next(self.marks(), None) is not None
