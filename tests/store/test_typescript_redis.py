@@ -213,6 +213,16 @@ def test_a_layout_says_where_things_are(theirs, records: RecordStore, tmp_path):
     assert store.read_video(store.requests(["done"])[0].video) == MP4S[0]
 
 
+def test_a_layout_of_sessions_alone_takes_sessions_alone(theirs, records: RecordStore, tmp_path):
+    url, shell = theirs
+    fill(shell)
+    layout = read_layout("typescript").model_copy(update={"videos": None, "queue": None})
+    store = Store(records)
+    found = ForeignImport(ForeignRedis(url, layout), store, accepted, "typescript").run()
+    assert found.copied == 2 and store.sessions.get("studio", "abc-123").videos == ()
+    assert found.by_kind["unknown key without a place"] == len(found.damaged) > 10
+
+
 def test_a_pattern_matches_only_its_keys():
     assert matched("video:{hash}", "video:a:b") == "a:b" and matched("video:{hash}", "video:") is None
     assert matched("rate.*", "rate.x") == "" and matched("rate.*", "ratex") is None

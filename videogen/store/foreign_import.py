@@ -218,7 +218,8 @@ class ForeignImport:
         return Session(tenant, session_id, 1, self._ours(defaults), fields.get(names.edit_state), videos), left
 
     def _digests(self, hashes: list[Any]) -> Iterator[str]:
-        for video_hash in hashes:
+        """Of those videos that are still there; hashes of others lead nowhere."""
+        for video_hash in hashes if self.layout.videos is not None else []:
             if self.source.has_video(str(video_hash)):
                 yield hashlib.sha256(self.source.video(str(video_hash))).hexdigest()
 

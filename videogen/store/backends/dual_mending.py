@@ -17,7 +17,8 @@ from videogen.store.primitives import Is, Record, RecordStore, Set, Unwritten, W
 
 LOOK_S = 0.5
 LAST = f"{OWN_KINDS}repair", "last"
-LEASE_S = 30.0
+LEASE_S = 10.0
+"""A process that compares two stores and dies leaves it to the others after so long."""
 BATCH = 64
 
 
