@@ -226,6 +226,9 @@ def test_the_commands_say_what_differs_and_mend_it(tmp_path, redis_url):
     dual.pair.sides[1].records.write(put("k3", Set("n", 99)))
     found = run.invoke(app, ["store", "compare", url])
     assert found.exit_code == 1 and "1 differ" in found.stdout and "differs: kind k3" in found.stderr
+    dual.pair.missed_by(dual.pair.sides[0]).mark([("kind", "k4")], "1")
+    found = run.invoke(app, ["store", "doctor", url])
+    assert found.exit_code == 1 and "the other: redis" in found.stdout and "1 records missed" in found.stdout
     found = run.invoke(app, ["store", "repair", url])
     assert found.exit_code == 0 and "1 made the same, 9 were the same" in found.stdout
     found = run.invoke(app, ["store", "compare", url])

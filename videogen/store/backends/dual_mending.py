@@ -140,25 +140,27 @@ class Mender:
                     self._wanted, self._compare = True, self._compare or compare
 
     def _mend(self, compare: bool) -> None:
-        """Raises StoreUnavailable while a side is away, Busy while another process compares."""
+        """Raises StoreUnavailable while a side is away, Busy while another process compares, or when roles change."""
         for side in self._sides:
             if side.away:
                 side.records.now()
                 side.away, self._since = False, None
         primary, secondary = self._both()
+
+        def go_on(tally: Tally) -> None:
+            if self._stop.is_set():
+                raise Closed("the stores are being closed")
+            if self._both() != (primary, secondary):
+                raise Busy("the primary was changed meanwhile")
+
         try:
-            replay(primary.records, secondary.records, self._go_on)
+            replay(primary.records, secondary.records, go_on)
             if compare:
                 self._since = primary.records.now() if self._since is None else self._since
-                repair_once(primary.records, secondary.records, self._since, self._go_on)
+                repair_once(primary.records, secondary.records, self._since, go_on)
                 self._since = None
             if Missed(primary.records).any():  # marked again meanwhile, or somebody else mends it
                 self.wake()
         except StoreUnavailable:
             secondary.away = True
             raise
-
-    def _go_on(self, tally: Tally) -> None:
-        """Raises Closed."""
-        if self._stop.is_set():
-            raise Closed("the stores are being closed")
