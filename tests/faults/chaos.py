@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("submit", "submit", "claim", "claim", "claim", "read")
 BETWEEN_S = 1.0
 """At most, from one fault to the next."""
-LONGEST_STOP_S = 2.5
-"""Longer than a lease: a worker that was stopped for so long finds that it has lost it."""
+SERVER_STOP_S = (0.1, 2.5)
+WORKER_STOP_S = (2.0, 4.0)
+"""Longer than a lease: a worker that was stopped for so long finds that another has taken its work over."""
 DEAD_S = (0.6, 1.5)
 """From a server's kill to its start."""
 ENOUGH = 100
@@ -97,7 +98,7 @@ def _faults(setting: Setting, servers: Servers, crowd: "Crowd", dice: random.Ran
             which = dice.randrange(servers.count)
             servers.settle()
             servers.send(which, signal.SIGSTOP)
-            time.sleep(dice.uniform(0.1, LONGEST_STOP_S))
+            time.sleep(dice.uniform(*SERVER_STOP_S))
             servers.send(which, signal.SIGCONT)
         else:
             which = dice.randrange(servers.count)
@@ -134,7 +135,7 @@ class Crowd:
     def stop_one(self, dice: random.Random) -> None:
         victim = self._one_at_work(dice, "claim")
         send(victim.process, signal.SIGSTOP)
-        time.sleep(dice.uniform(0.1, LONGEST_STOP_S))
+        time.sleep(dice.uniform(*WORKER_STOP_S))
         send(victim.process, signal.SIGCONT)
 
     def _one_at_work(self, dice: random.Random, *roles: str) -> "Worker":

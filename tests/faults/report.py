@@ -1,32 +1,22 @@
 """The page of runs and outcomes that `make test-faults` writes."""
 
+import os
 from collections.abc import Sequence
 
 from tests.benchmarks.shared import RESULTS, machine, table
-from tests.faults.chaos import BETWEEN_S, DEAD_S, LONGEST_STOP_S, Outcome
+from tests.faults.chaos import BETWEEN_S, DEAD_S, SERVER_STOP_S, WORKER_STOP_S, Outcome
 from tests.faults.worker import LEASE_S
 
 PAGE = RESULTS / "faults.md"
-HEAD = ["setting", "seed", "s", "workers killed", "stopped", "server killed", "stopped"]
-HEAD += [
-    "accepted",
-    "answered",
-    "failed",
-    "lost",
-    "undone",
-    "window, ms",
-    "missed",
-    "fenced off",
-    "twice",
-    "torn",
-    "risen",
-]
+HEAD = "setting, seed, s, workers killed, stopped, server killed, stopped, accepted, answered, failed, lost, undone, "
+HEAD += "window in ms, missed, fenced off, twice, torn, risen"
 WORDS = """
 Six processes at a time: two submit, three claim and publish, one reads and now and then cancels. Faults come in a
-random order, up to {between:g} s apart; a stop lasts up to {stop:g} s, a lease {lease:g} s, a killed server is away for
-{dead[0]:g} to {dead[1]:g} s. Every kill is a kill -9 of a process: the machine, and what its kernel still has to write,
-lives on. Each process notes what it is told in a file outside the store, on disk before it goes on. At the end, when
-the workers that are left have drained the store, the notes are held against it.
+random order, up to {between:g} s apart. A lease lasts {lease:g} s; a claimer is stopped for {worker[0]:g} to
+{worker[1]:g} s, a server for {server[0]:g} to {server[1]:g} s; a killed one is away for {dead[0]:g} to {dead[1]:g} s.
+Every kill is a kill -9 of a process: the machine, and what its kernel still has to write, lives on. Each process notes
+what it is told in a file outside the store, on disk before it goes on. At the end, when the workers that are left have
+drained the store, the notes are held against it.
 
 - *accepted* = *answered* (a video that is read, whole and its own) + *failed* (an end that says so; cancelled ones too)
   + *lost* (gone, or without its video).
@@ -47,11 +37,15 @@ the workers that are left have drained the store, the notes are held against it.
 
 def write_page(outcomes: Sequence[Outcome]) -> None:
     """Writes the page, and prints it."""
-    words = WORDS.format(between=BETWEEN_S, stop=LONGEST_STOP_S, lease=LEASE_S, dead=DEAD_S)
+    words = WORDS.format(between=BETWEEN_S, lease=LEASE_S, worker=WORKER_STOP_S, server=SERVER_STOP_S, dead=DEAD_S)
     kills = sum(outcome.setting.worker_kills for outcome in outcomes)
     minutes = sum(outcome.seconds for outcome in outcomes) / 60
     lines = ["# The store under faults", "", "`make test-faults`", "", f"{machine()}. {kills} workers killed in all,"]
-    lines += [f"{minutes:.1f} minutes.", words.rstrip(), *table(HEAD, [_row(outcome) for outcome in outcomes])]
+    lines += [
+        f"{minutes:.1f} minutes, under a load of {os.getloadavg()[2]:.0f}.",
+        words.rstrip(),
+        *table(HEAD.split(", "), [_row(outcome) for outcome in outcomes]),
+    ]
     PAGE.write_text("\n".join(lines) + "\n")
     print(PAGE.read_text())
 

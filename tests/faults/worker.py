@@ -41,7 +41,7 @@ class Worker:
             for request in [accepted(seed) for _ in range(1 if self.dice.random() < 0.9 else 2)]:
                 record = patiently(lambda request=request: self.store.submit(request))
                 self.journal.note("accepted", id=record.id, generation=record.generation)
-        time.sleep(self.dice.uniform(0, 0.4))
+        time.sleep(self.dice.uniform(0, 1.0))
 
     def claim(self) -> None:
         """What waits, by itself or in a batch."""
@@ -61,7 +61,7 @@ class Worker:
 
     def make(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
-            time.sleep(self.dice.uniform(0, 0.2))
+            time.sleep(self.dice.uniform(0, 0.4))
             self.store.renew(claims)
             if claim.request.request.seed % HOPELESS == 0:
                 self.store.fail(claim, "this one cannot be made", retry=False)
