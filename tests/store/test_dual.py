@@ -235,6 +235,18 @@ def test_a_record_that_is_damaged_in_the_primary_is_read_from_the_other(tmp_path
     assert sides_are_same(dual)
 
 
+def test_a_record_that_is_damaged_in_the_other_is_mended_by_its_next_write(tmp_path, opened, redis_url):
+    import redis
+
+    name = tmp_path.name
+    dual = opened(f"dual:embedded:{tmp_path / 'store'}|{redis_url}?namespace={name}")
+    dual.write(put("a", Set("n", 1), MapPut("k")))
+    redis.Redis.from_url(redis_url).hset(f"{name}:{{kind:a}}", "w", "no time")
+    assert not sides_are_same(dual)
+    assert dual.write(put("a", Set("n", 2))).bins == {"n": 2}
+    assert sides_are_same(dual)
+
+
 @pytest.mark.slow
 def test_writers_and_servers_that_are_killed_lose_nothing_that_was_accepted(servers, url, opened, tmp_path):
     if not all(map(is_server, servers)):

@@ -202,7 +202,9 @@ class DualRecordStore(RecordStore):
         secondary = roles.secondary.records
         for pause in TURN_PAUSES_S if one.can_follow else ():
             time.sleep(pause)
-            record = secondary.read(*one.name)
+            record = secondary.read_many(one.write.kind, [one.write.key])[0]
+            if isinstance(record, RecordDamaged):
+                break
             revision = 0 if record is None else record.count(REVISION)
             if revision == one.revision - 1 and secondary.write(one.mirrored()) is not None:
                 self.counts["mirrored"] += 1
