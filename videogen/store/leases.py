@@ -1,6 +1,7 @@
 """Claim, renew, publish, fail: what a worker does with the generations that it makes."""
 
 import itertools
+import random
 from collections.abc import Mapping, Sequence
 
 from videogen.requests import AcceptedRequest, Lane, batch_key
@@ -47,14 +48,19 @@ class Leases:
         """Up to `limit` leases on what waits in a lane outside of batches and can be made together.
 
         The first of the lane that may be claimed decides with which. What was tried before is handed out alone, when
-        it is its turn. It reads at most `LOOK_AHEAD` + `ALIKE_AHEAD` entries, however many there are.
+        it is its turn. It reads at most `LOOK_AHEAD` + `ALIKE_AHEAD` entries, however many there are. Whoever loses
+        the first to another claimer begins somewhere behind it, within what it read: else all would meet again.
         """
-        while wanted := self._next_in(lane, limit, version):
+        spread = 1
+        while found := self._next_in(lane, limit, version):
+            wanted = _together(found[random.randrange(min(spread, len(found))) :])[:limit]
             if claims := self._take(wanted, holder, lease_s):
                 return claims
+            spread *= 4
         return []
 
     def _next_in(self, lane: Lane, limit: int, version: str | None) -> list[Candidate]:
+        """What may be claimed, in the order of turns, until enough of it goes together with the first."""
         entries = itertools.islice(self.queue.live.entries(lane, PAGE), LOOK_AHEAD + ALIKE_AHEAD)
         found: dict[str, Candidate] = {}
         pages_left = LOOK_AHEAD // PAGE
@@ -65,8 +71,8 @@ class Leases:
             pages_left = min(pages_left, 1 + ALIKE_AHEAD // PAGE if found else pages_left) - 1
             together = _together(list(found.values()))[:limit]
             if len(together) == limit or not pages_left or (together and together[0][0].attempt):
-                return together
-        return _together(list(found.values()))[:limit]
+                break
+        return list(found.values())
 
     def _take(self, wanted: Sequence[Candidate], holder: str, lease_s: float) -> list[Claim]:
         self.records.write_many([self.generations.wait(state.key, accepted.id) for state, accepted in wanted])
