@@ -158,6 +158,33 @@ def claim_and_compare(store: Store, limit: int):
     return claims
 
 
+KINDS = st.tuples(st.sampled_from("xy"), st.sampled_from([4, 5]), st.sampled_from(["interactive", "standard", "batch"]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(KINDS, max_size=30), st.integers(1, 8), st.lists(KINDS, max_size=10))
+def test_what_n_stand_before_is_in_the_next_claim_but_n_at_the_latest(kinds, limit, later):
+    clock = Clock()
+    store, numbers = memory_store(clock), itertools.count()
+    for tenant, steps, priority in kinds:
+        store.submit(ask(next(numbers), tenant=tenant, num_inference_steps=steps, priority=priority))
+    before = [record.generation for record in store.waiting("interactive")]
+    clock.pass_(7 * 3600.0)  # whoever comes now comes after the turns of all who wait
+    for number in itertools.count():
+        claims = store.claim_lane("interactive", "worker", LEASE_S, limit)
+        assert not set(before[: number + 1]) - {state.key for state in held(store, before)}
+        if not claims:
+            break
+        for tenant, steps, _ in later:
+            store.submit(ask(next(numbers), tenant=tenant, num_inference_steps=steps, priority="interactive"))
+        later = later[:-1]
+    assert len(before) == len(kinds)
+
+
+def held(store: Store, keys: list[str]):
+    return [state for state in store._queue.generations.read_many(keys) if state.is_held]
+
+
 class Counted(WatchedRecordStore):
     """Counts the records and the map entries that are read."""
 

@@ -3,6 +3,12 @@
 That time is when it came, plus what its priority can wait, plus a share for each of its tenant's requests before it.
 So priorities differ by how long they may be overtaken, not for ever: nothing that comes after a request's turn stands
 before it (ageing), and a tenant that sends a thousand at once stands behind the first of everybody else's (fairness).
+
+How far a claim may leave that order. A lane's index is sharded and read a shard at a time: each shard's order is exact,
+and so is theirs together, but for what is put in while they are read. `Leases.claim_lane` then takes, with the first
+that may be claimed, what goes with it from at most `ALIKE_AHEAD` entries behind; who loses that first one to another
+claimer takes one from at most as far behind. Every claimer tries the first one first. So a request that has n claimable
+ones before it is in the (n + 1)-th claim that gets the first at the latest, whatever else is taken meanwhile.
 """
 
 from collections.abc import Mapping
