@@ -6,7 +6,7 @@ import dagster as dg
 
 from resources.registry import RegistryResource
 from resources.store import StoreResource
-from videogen.errors import InvalidRequest, VersionNotFound
+from videogen.errors import InvalidRequest, RegistryUnavailable, StoreUnavailable, VersionNotFound
 from videogen.labels import parse_label
 from videogen.promotion import refuse
 
@@ -57,4 +57,7 @@ def refused_versions(
         told = refuse(store.store(), registry.registry(), label, why)
     except VersionNotFound as error:
         return dg.SkipReason(str(error))
+    except (StoreUnavailable, RegistryUnavailable) as error:  # Dagster tells of a failed run once
+        again = f"videogen models promote {label} asks again"
+        return dg.SkipReason(f"{label} is refused, and MLflow was not told ({error}): {why}; {again}")
     return dg.SkipReason(f"{label} is refused: {why}" if told else f"{label} serves all the same; its run found: {why}")

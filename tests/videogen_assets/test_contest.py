@@ -41,14 +41,14 @@ def tags(installation: Installation, number: int) -> dict[str, str]:
     return dict(installation.registry.version(NAME, number).tags)
 
 
-def tell(installation: Installation, result: dg.ExecuteInProcessResult) -> str:
+def tell(installation: Installation, result: dg.ExecuteInProcessResult, uri: str | None = None) -> str:
     """Evaluates the sensor on a run that failed, as the daemon would."""
     base = dg.build_run_status_sensor_context(
         sensor_name="refused_versions",
         dagster_event=result.get_run_failure_event(),
         dagster_instance=installation.instance,
         dagster_run=result.dagster_run,
-        resources={"registry": RegistryResource(), "store": StoreResource()},
+        resources={"registry": RegistryResource(tracking_uri=uri), "store": StoreResource()},
     )
     with base as context:
         return str(refused_versions(context.for_run_failure()).skip_message)
@@ -86,6 +86,7 @@ def test_a_refused_version_says_why_in_mlflow_and_can_be_asked_for_again(served,
     served.registry.set_alias(NAME, CANDIDATE, 2)
     result = run_lifecycle(served, SECOND, FEWEST)
     assert not result.success and not checks(result)["no_regression"].passed
+    assert "MLflow was not told" in tell(served, result, "http://127.0.0.1:9")
     assert f"{SECOND} is refused" in tell(served, result)
     assert tags(served, 2)[DECISION] == "refused" and "latency_regression" in tags(served, 2)[REASON]
     assert served.registry.aliases(NAME) == {"champion": 1}
