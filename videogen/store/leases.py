@@ -16,7 +16,7 @@ LOOK_AHEAD = 1024
 """Entries of a lane, in the order of their turns, among which a claim looks for one that it may take."""
 ALIKE_AHEAD = 128
 """Entries after that one among which it looks for more that can be made together with it."""
-PAGE = 64
+PAGE = 32
 
 
 class Leases:
