@@ -99,12 +99,14 @@ class Aerospike(Servers):
     def _has_caught_up(self, node: Node) -> bool:
         """Does the node see all the others, and is nothing under way between them?"""
         import aerospike
+        from aerospike import exception
 
-        client = aerospike.client({"hosts": [("127.0.0.1", node.port)], "validate_keys": True})
         try:
+            client = aerospike.client({"hosts": [("127.0.0.1", node.port)], "validate_keys": True})
             answers = [answer for _, (_, answer) in client.info_all("statistics").items()]
-        finally:
             client.close()
+        except exception.AerospikeError:  # it, or one that it has heard of, is not reached yet
+            return False
         facts = [dict(pair.partition("=")[::2] for pair in (answer or "").strip().split(";")) for answer in answers]
         return len(facts) == self.count and all(
             one.get("cluster_size") == str(self.count) and one.get("migrate_partitions_remaining") == "0"
