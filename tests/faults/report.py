@@ -1,5 +1,6 @@
 """The page of runs and outcomes that `make test-faults` writes."""
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -53,7 +54,8 @@ def write_page(outcomes: Sequence[Outcome]) -> None:
 def _row(outcome: Outcome) -> list[object]:
     setting, found = outcome.setting, outcome.audit
     faults = [setting.worker_kills, setting.worker_stops, setting.server_kills, setting.server_stops]
-    window = f"{1000 * found.window_s:.0f}" if found.lost or found.undone else "–"
+    is_measured = (found.lost or found.undone) and math.isfinite(found.window_s)
+    window = f"{1000 * found.window_s:.0f}" if is_measured else "–"
     return [
         *(setting.name, outcome.seed, f"{outcome.seconds:.0f}", *faults),
         *(found.accepted, found.answered, found.failed, found.lost, found.undone, window),
