@@ -105,7 +105,7 @@ def evaluation_prompts(count: int, protocol: str = PROTOCOL) -> list[EvaluationP
 
 
 def evaluation_key(candidate: "Candidate", count: int, protocol: str = PROTOCOL) -> str:
-    """The address of an evaluation among the artifacts: same weights, engine, batch size and questions, same address."""
+    """The address of an evaluation among the artifacts: same weights, engine, batch size, questions: same address."""
     identity = (
         candidate.model.version_digest,
         candidate.engine_key,

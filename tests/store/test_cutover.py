@@ -14,10 +14,10 @@ from tests.store.servers import server_of, until
 from videogen.cli import app
 from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict, StoreUnavailable
 from videogen.store import cutover
-from videogen.store.backends import dual_pointer, dual_roles
 from videogen.store.backends.catalog import open_records
-from videogen.store.backends.dual import DualRecordStore
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual import pointer, roles
+from videogen.store.backends.dual.pair import DualRecordStore
+from videogen.store.backends.dual.sides import Side
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.migration import compare
 from videogen.store.primitives import Add, Is, MapPut, Set, Write
@@ -36,7 +36,7 @@ def in_memory() -> DualRecordStore:
 @pytest.fixture
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """For stores that answer at once."""
-    for module in (dual_roles, cutover):
+    for module in (roles, cutover):
         monkeypatch.setattr(module, "CALL_S", 0.1)
         monkeypatch.setattr(module, "POINTER_S", 0.1)
 
@@ -109,7 +109,7 @@ def test_a_process_follows_the_pointer_without_a_restart(briefly):
     other.write(put("a", Set("n", 5)))
     assert sides[1].records.read("kind", "a").bins["n"] == 5
     assert cutover.undo(dual).primary == "one" and cutover.undo(dual).primary == "other"
-    history = dual_pointer.history(sides[0].records)
+    history = pointer.history(sides[0].records)
     assert [(one.primary, one.moving_to) for one in history][:4] == [
         ("one", None), ("one", "other"), ("other", None), ("other", "one")
     ]  # fmt: skip
@@ -139,9 +139,9 @@ def test_a_write_that_began_before_and_arrives_after_a_cut_over_is_accepted_only
 def test_while_it_is_moved_reads_go_on_and_writes_wait(briefly):
     dual = in_memory()
     dual.write(put("a"))
-    standing = dual_pointer.newest(dual.pair.sides, None)
+    standing = pointer.newest(dual.pair.sides, None)
     records = dual.pair.sides[0].records
-    dual_pointer.move(records, standing, dual_pointer.next_move(standing, "one", "other"))
+    pointer.move(records, standing, pointer.next_move(standing, "one", "other"))
     time.sleep(0.2)
     done = threading.Event()
     threading.Thread(target=lambda: (dual.write(put("b")), done.set())).start()
@@ -155,12 +155,12 @@ def test_while_it_is_moved_reads_go_on_and_writes_wait(briefly):
 
 def test_a_cut_over_that_was_broken_off_ends_by_itself(briefly, monkeypatch):
     dual = in_memory()
-    standing = dual_pointer.newest(dual.pair.sides, None)
-    dual_pointer.move(dual.pair.sides[0].records, standing, dual_pointer.next_move(standing, "one", "other"))
-    monkeypatch.setattr(dual_roles, "MOVING_S", 0.5)
+    standing = pointer.newest(dual.pair.sides, None)
+    pointer.move(dual.pair.sides[0].records, standing, pointer.next_move(standing, "one", "other"))
+    monkeypatch.setattr(roles, "MOVING_S", 0.5)
     time.sleep(0.2)  # until it looks again
     assert dual.write(put("a")) is not None
-    assert dual_pointer.newest(dual.pair.sides, None).moves == standing.moves + 2
+    assert pointer.newest(dual.pair.sides, None).moves == standing.moves + 2
 
 
 def test_two_that_cannot_be_made_the_same_stay_as_they_are(briefly, monkeypatch):
@@ -174,7 +174,7 @@ def test_two_that_cannot_be_made_the_same_stay_as_they_are(briefly, monkeypatch)
     monkeypatch.setattr(cutover, "_compared", lambda *_: [("kind", "a")])
     with pytest.raises(StoreConflict, match="1 records differ"):
         cutover.cut_over(dual, "other")
-    standing = dual_pointer.newest(dual.pair.sides, None)
+    standing = pointer.newest(dual.pair.sides, None)
     assert (standing.primary, standing.moving_to) == ("one", None)
     assert dual.write(put("b")) is not None
 

@@ -16,13 +16,13 @@ import pytest
 from tests.store.builders import accepted, drain_all
 from tests.store.servers import Server, patiently, server_of, until
 from videogen.errors import InvalidStoreUrl, StoreInDoubt, StoreUnavailable
-from videogen.store.backends import dual_missed
 from videogen.store.backends.catalog import open_records
-from videogen.store.backends.dual import DualRecordStore
-from videogen.store.backends.dual_mending import Busy, repair_once, replay
-from videogen.store.backends.dual_missed import Missed
-from videogen.store.backends.dual_roles import POINTER_S
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual import missed as listing
+from videogen.store.backends.dual.mending import Busy, repair_once, replay
+from videogen.store.backends.dual.missed import Missed
+from videogen.store.backends.dual.pair import DualRecordStore
+from videogen.store.backends.dual.roles import POINTER_S
+from videogen.store.backends.dual.sides import Side
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.copying import COPYING, LAST_WRITE, REVISION
 from videogen.store.migration import Tally, compare
@@ -313,7 +313,7 @@ def test_a_name_that_is_marked_again_while_it_is_replayed_stays_marked():
 
 
 def test_a_list_that_grew_too_long_means_everything(monkeypatch):
-    monkeypatch.setattr(dual_missed, "MOST_PER_SHARD", 3)
+    monkeypatch.setattr(listing, "MOST_PER_SHARD", 3)
     one, other = MemoryRecordStore(), MemoryRecordStore()
     one.write_many([put(f"k{i}", Set("n", i)) for i in range(2000)])
     missed = Missed(one)

@@ -12,7 +12,7 @@ from videogen.errors import InvalidRequest
 from videogen.settings import read_settings
 
 if TYPE_CHECKING:
-    from videogen.store.backends.dual import DualRecordStore
+    from videogen.store.backends.dual.pair import DualRecordStore
     from videogen.store.migration import Progress, Tally
 
 LISTED = 20
@@ -116,8 +116,8 @@ def repair(url: DualUrl = None) -> None:
 
     It is the first thing to do when a second store is added, and safe while both are in use.
     """
-    from videogen.store.backends.dual_mending import repair as mend
-    from videogen.store.backends.dual_mending import replay
+    from videogen.store.backends.dual.mending import repair as mend
+    from videogen.store.backends.dual.mending import replay
 
     with _two(url) as dual:
         primary, secondary = dual.pair.roles().primary.records, dual.pair.roles().secondary.records
@@ -142,7 +142,7 @@ def cut_over(
     be written, so `--undo` loses nothing either.
     """
     from videogen.store import cutover
-    from videogen.store.backends.dual_sides import side_name
+    from videogen.store.backends.dual.sides import side_name
 
     if (to is None) is not back:
         raise InvalidRequest("--to", to, "the URL of one of the two, or --undo instead")
@@ -159,7 +159,7 @@ def cut_over(
 @contextmanager
 def _two(url: str | None) -> "Generator[DualRecordStore]":
     from videogen.store.backends.catalog import BACKENDS, open_existing
-    from videogen.store.backends.dual import DualRecordStore
+    from videogen.store.backends.dual.pair import DualRecordStore
 
     url = url or read_settings().store_url
     with closing(open_existing(url)) as records:

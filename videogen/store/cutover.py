@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict, StoreUnavailable
-from videogen.store.backends import dual_pointer
-from videogen.store.backends.dual import DualRecordStore
-from videogen.store.backends.dual_mending import repair, replay
-from videogen.store.backends.dual_missed import Missed
-from videogen.store.backends.dual_pointer import Standing
-from videogen.store.backends.dual_roles import CALL_S, POINTER_S
-from videogen.store.backends.dual_settle import settle
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual import pointer
+from videogen.store.backends.dual.mending import repair, replay
+from videogen.store.backends.dual.missed import Missed
+from videogen.store.backends.dual.pair import DualRecordStore
+from videogen.store.backends.dual.pointer import Standing
+from videogen.store.backends.dual.roles import CALL_S, POINTER_S
+from videogen.store.backends.dual.settle import settle
+from videogen.store.backends.dual.sides import Side
 from videogen.store.copying import Name
 from videogen.store.migration import MOST_NAMED, Pair, compare
 from videogen.store.primitives import RecordStore
@@ -33,7 +33,7 @@ def cut_over(dual: DualRecordStore, to: str, tell: Tell = lambda text: None) -> 
     are not the same or somebody else moves the pointer.
     """
     new = side_called(dual, to)
-    standing = dual_pointer.newest(dual.pair.sides, None)
+    standing = pointer.newest(dual.pair.sides, None)
     if standing.moving_to:
         raise StoreConflict(f"the primary is being moved to {standing.moving_to}; --undo ends that")
     if standing.primary == new.name:
@@ -42,28 +42,28 @@ def cut_over(dual: DualRecordStore, to: str, tell: Tell = lambda text: None) -> 
     _check_clocks(old.records, new.records)
     tell(f"comparing {old.name} with {new.name}")
     doubtful = _compared(old.records, new.records)
-    moving = dual_pointer.next_move(standing, standing.primary, new.name)
-    dual_pointer.move(old.records, standing, moving)
+    moving = pointer.next_move(standing, standing.primary, new.name)
+    pointer.move(old.records, standing, moving)
     tell(f"nobody writes any more in {POINTER_S + CALL_S:.0f} s")
     try:
-        dual_pointer.bring_up(new.records, moving)
+        pointer.bring_up(new.records, moving)
         time.sleep(POINTER_S + CALL_S)
         _finish_copy(old.records, new.records, doubtful)
     except BaseException:
-        dual_pointer.move(old.records, moving, dual_pointer.next_move(moving, old.name))
+        pointer.move(old.records, moving, pointer.next_move(moving, old.name))
         raise
     return _moved(moving, old.records, new)
 
 
 def undo(dual: DualRecordStore, tell: Tell = lambda text: None) -> Standing:
     """Brings back the primary before this one, or ends a cut-over that somebody began. Raises RecordNotFound."""
-    standing = dual_pointer.newest(dual.pair.sides, None)
+    standing = pointer.newest(dual.pair.sides, None)
     if standing.moving_to:
         records = side_called(dual, standing.primary).records
-        back = dual_pointer.next_move(standing, standing.primary)
-        dual_pointer.move(records, standing, back)
+        back = pointer.next_move(standing, standing.primary)
+        pointer.move(records, standing, back)
         return back
-    moves = {one.moves: one for side in dual.pair.sides for one in dual_pointer.history(side.records)}
+    moves = {one.moves: one for side in dual.pair.sides for one in pointer.history(side.records)}
     before = [one.primary for _, one in sorted(moves.items()) if one.primary != standing.primary]
     if not before:
         raise RecordNotFound(f"{standing.primary} has always been the primary: there is nothing to undo")
@@ -79,7 +79,7 @@ def give_up_primary(dual: DualRecordStore, to: str) -> Standing:
     old = next(side for side in dual.pair.sides if side is not new)
     if answers(old):
         raise InvalidRequest("--lost", old.name, "a primary that does not answer; this one does")
-    standing = dual_pointer.read(new.records)
+    standing = pointer.read(new.records)
     if standing is None:
         raise RecordNotFound(f"{new.name} has no pointer to a primary: it was never one of two stores")
     if standing.primary == new.name and not standing.moving_to:
@@ -104,9 +104,9 @@ def answers(side: Side) -> bool:
 
 
 def _moved(before: Standing, decides: RecordStore, new: Side) -> Standing:
-    after = dual_pointer.next_move(before, new.name)
-    dual_pointer.move(decides, before, after)
-    dual_pointer.bring_up(new.records, after)
+    after = pointer.next_move(before, new.name)
+    pointer.move(decides, before, after)
+    pointer.bring_up(new.records, after)
     for records in {id(decides): decides, id(new.records): new.records}.values():
         records.flush()
     return after

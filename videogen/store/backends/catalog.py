@@ -40,8 +40,8 @@ def _aerospike(url: str) -> RecordStore:
 
 
 def _dual(url: str) -> RecordStore:
-    from videogen.store.backends.dual import DualRecordStore
-    from videogen.store.backends.dual_sides import Side, side_name
+    from videogen.store.backends.dual.pair import DualRecordStore
+    from videogen.store.backends.dual.sides import Side, side_name
 
     urls = url.partition(":")[2].split("|")
     if len(urls) != 2:

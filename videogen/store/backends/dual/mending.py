@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from videogen.errors import StoreUnavailable, VideogenError
-from videogen.store.backends.dual_missed import Missed
-from videogen.store.backends.dual_settle import settle
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual.missed import Missed
+from videogen.store.backends.dual.settle import settle
+from videogen.store.backends.dual.sides import Side
 from videogen.store.copying import OWN_KINDS, Name, Read
 from videogen.store.migration import Pair, Progress, Tally
 from videogen.store.primitives import Is, Record, RecordStore, Set, Unwritten, Write, either

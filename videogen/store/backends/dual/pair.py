@@ -15,9 +15,9 @@ from typing import TypeVar
 from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.doubt import write_ids
-from videogen.store.backends.dual_roles import Pairing, Roles
-from videogen.store.backends.dual_settle import EXPIRING_S, Unsettled, era, is_lost, settle
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual.roles import Pairing, Roles
+from videogen.store.backends.dual.settle import EXPIRING_S, Unsettled, era, is_lost, settle
+from videogen.store.backends.dual.sides import Side
 from videogen.store.copying import COPYING, LAST_WRITE, OWN_KINDS, REVISION, Name
 from videogen.store.primitives import (
     Add,

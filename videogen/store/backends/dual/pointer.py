@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from videogen.errors import InvalidStoreUrl, StoreConflict, StoreUnavailable
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual.sides import Side
 from videogen.store.copying import OWN_KINDS
 from videogen.store.primitives import Is, MapPut, Record, RecordStore, Set, Write
 

@@ -5,11 +5,11 @@ import time
 from dataclasses import dataclass
 
 from videogen.errors import InvalidStoreUrl, StoreConflict, StoreInDoubt, StoreUnavailable
-from videogen.store.backends import dual_pointer
-from videogen.store.backends.dual_mending import Mender
-from videogen.store.backends.dual_missed import Missed
-from videogen.store.backends.dual_pointer import Standing
-from videogen.store.backends.dual_sides import Side
+from videogen.store.backends.dual import pointer
+from videogen.store.backends.dual.mending import Mender
+from videogen.store.backends.dual.missed import Missed
+from videogen.store.backends.dual.pointer import Standing
+from videogen.store.backends.dual.sides import Side
 
 POINTER_S = 1.0
 """For so long a process goes by the pointer that it read."""
@@ -41,7 +41,7 @@ class Pairing:
         self.sides, self._lists = (one, other), dict[str, Missed]()
         self.mender = Mender(self._both, self.sides)
         began = time.monotonic()
-        self._seen = dual_pointer.newest(self.sides, None), began
+        self._seen = pointer.newest(self.sides, None), began
         primary = self.roles().primary
         if any(side.away for side in self.sides):
             self.mender.wake(compare=True)
@@ -66,12 +66,12 @@ class Pairing:
 
     def _look(self) -> tuple[Standing, float]:
         began = time.monotonic()
-        standing = dual_pointer.newest(self.sides, self._seen[0])
+        standing = pointer.newest(self.sides, self._seen[0])
         primary = self._as_roles(standing, began).primary
-        if standing.moving_to and not primary.away and dual_pointer.since_move(primary.records) > MOVING_S:
+        if standing.moving_to and not primary.away and pointer.since_move(primary.records) > MOVING_S:
             with contextlib.suppress(StoreConflict):  # somebody else noticed it too
-                dual_pointer.move(primary.records, standing, dual_pointer.next_move(standing, standing.primary))
-            standing = dual_pointer.newest(self.sides, standing)
+                pointer.move(primary.records, standing, pointer.next_move(standing, standing.primary))
+            standing = pointer.newest(self.sides, standing)
         self._seen = standing, began
         if any(side.away for side in self.sides):
             self.mender.wake(compare=True)
