@@ -16,6 +16,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "drain_overhead": (),
     "demo_times": (),
     "store": (),
+    "queue_depth": (),
+    "dual_write": (),
     "cache_policy": (),
     "gates_power": ("--champion", f"{SHIPPED}/1", "--candidate", f"{SHIPPED}/2", "--target", "openvino"),
 }
