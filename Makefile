@@ -37,7 +37,7 @@ test-aerospike: $(READY) ## The store's tests on the server in AEROSPIKE_HOSTS; 
 	AEROSPIKE_HOSTS=$${AEROSPIKE_HOSTS:-127.0.0.1:3000} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
 	  tests/store tests/deploy/test_aerospike_configs.py
 
-test-faults: $(READY) ## Kill workers and servers under the store (some six minutes); AEROSPIKE_ASD as above
+test-faults: $(READY) ## Kill workers and servers under the store (some eight minutes); AEROSPIKE_ASD as above
 	$(BIN)/python -m pytest -m faults tests/faults
 
 story: $(READY) ## The demo as a test: told from nothing, checked, told again (some eight minutes)
