@@ -32,7 +32,7 @@ def artifacts(tmp_path):
         for number in range(MADE)
     ]
     answers += [Answer("none", number, wanted, {"colour": None}, 0.1, error="no") for number in range(FAILED)]
-    found = Evaluation("m@1", "d" * 64, "e" * 64, "cpu", "fp32", 4, "p", 12.5, tuple(answers))
+    found = Evaluation("m@1", "d" * 64, "e" * 64, "cpu", "fp32", "p", 12.5, tuple(answers), 4)
 
     def fill(folder):
         (folder / "clips").mkdir()
