@@ -2,10 +2,12 @@ import hashlib
 
 import pytest
 
-from tests.store.builders import accepted, memory_store
+from tests.store.builders import Clock, accepted, memory_store
 from videogen.errors import LeaseLost, RecordDamaged, RecordNotFound
 from videogen.requests import new_id
+from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.primitives import MAX_PAYLOAD, SetPayload, Write
+from videogen.store.store import Store
 from videogen.store.videos import CHUNK_BYTES
 
 
@@ -189,3 +191,28 @@ def test_a_video_that_was_removed_is_made_again(store, clock):
     with pytest.raises(RecordNotFound):
         store.video(digest)
     assert store.submit(claim.request.model_copy(update={"id": new_id()})).state == "queued"
+
+
+@pytest.mark.parametrize("count", [128, 1024])
+def test_what_a_drain_reads_for_a_request_does_not_grow_with_its_batch(count):
+    class Counted(MemoryRecordStore):
+        requests_read = 0
+
+        def read_many(self, kind, keys, aged=False):
+            self.requests_read += len(keys) if kind == "request" else 0
+            return super().read_many(kind, keys, aged)
+
+    records = Counted(Clock())
+    store = Store(records)
+    batch = store.seal_batch([store.submit(accepted(seed)).id for seed in range(count)], 600.0)
+    read, answered = 0, 0
+    while True:
+        before = records.requests_read
+        claims = store.claim(batch.id, "run", 10.0, limit=32)
+        read += records.requests_read - before
+        if not claims:
+            break
+        for claim in claims:
+            store.publish(claim, claim.generation.encode(), {})
+        answered += len(claims)
+    assert answered == count and read < 5 * count

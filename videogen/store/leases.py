@@ -27,6 +27,8 @@ class Leases:
     ) -> None:
         self.records, self.queue, self.generations = records, queue, generations
         self.videos, self.limits = videos, limits
+        self._ended: tuple[str | None, set[str]] = (None, set())
+        """The batch that was claimed of last, and its requests that have ended: an end is for good."""
 
     def claim(
         self, request_ids: Sequence[str], holder: str, lease_s: float, limit: int, batch: str | None = None
@@ -34,15 +36,31 @@ class Leases:
         """Up to `limit` leases on what the requests, of `batch` or of none, wait for; [] when nothing is left to take.
 
         A generation whose holder died is handed out alone, after all the others: should it be what killed the
-        holder, it kills nobody else's work.
+        holder, it kills nobody else's work. It reads no further than it takes to find `limit` that were never tried.
         """
-        while candidates := self._candidates(request_ids, batch):
-            rested = [candidate for candidate in candidates if not candidate[0].retry_in]
-            fresh = [candidate for candidate in rested if candidate[0].attempt == 0]
-            wanted = fresh[:limit] if fresh else sorted(rested, key=lambda c: c[0].attempt)[:1]
-            if not wanted or (claims := self._take(wanted, holder, lease_s)):
-                return claims if wanted else []
+        while wanted := self._next_of(request_ids, limit, batch):
+            if claims := self._take(wanted, holder, lease_s):
+                return claims
         return []
+
+    def _next_of(self, request_ids: Sequence[str], limit: int, batch: str | None) -> list[Candidate]:
+        rested: dict[str, Candidate] = {}
+        for ids in chunks(self._not_ended(request_ids, batch), max(limit, PAGE)):
+            for state, accepted in self._candidates(ids, batch):
+                if not state.retry_in:
+                    rested.setdefault(state.key, (state, accepted))
+            fresh = [candidate for candidate in rested.values() if candidate[0].attempt == 0]
+            if len(fresh) >= limit:
+                return fresh[:limit]
+        fresh = [candidate for candidate in rested.values() if candidate[0].attempt == 0]
+        return fresh or sorted(rested.values(), key=lambda candidate: candidate[0].attempt)[:1]
+
+    def _not_ended(self, request_ids: Sequence[str], batch: str | None) -> list[str]:
+        if batch is None:
+            return list(request_ids)
+        if self._ended[0] != batch:
+            self._ended = (batch, set())
+        return [request_id for request_id in request_ids if request_id not in self._ended[1]]
 
     def claim_lane(self, lane: Lane, holder: str, lease_s: float, limit: int, version: str | None) -> list[Claim]:
         """Up to `limit` leases on what waits in a lane outside of batches and can be made together.
@@ -84,7 +102,10 @@ class Leases:
 
     def _candidates(self, ids: Sequence[str], batch: str | None) -> list[Candidate]:
         found: dict[str, Candidate] = {}
+        of, ended = self._ended
         for record, state in self.queue.resolve(ids):
+            if batch is not None and batch == of and record is not None and not record.is_live:
+                ended.add(record.id)
             free = record is not None and record.state in ("queued", "assigned") and record.batch == batch
             if record and record.accepted and state and free:
                 found.setdefault(state.key, (state, record.accepted))
