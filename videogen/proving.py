@@ -88,6 +88,12 @@ def _gates(found: "Fidelity", settings: "GateSettings") -> "GateReport":
     return gates.GateReport(gates.fidelity(psnr, ssim, settings))
 
 
+def _judged(built: Proof, found: "Fidelity", settings: "GateSettings") -> Proof:
+    report = _gates(found, settings)
+    state: State = "proven" if report.outcome == "pass" else "refused"
+    return dataclasses.replace(built, state=state, reason=report.reason, gates=report.to_json())
+
+
 @dataclass(frozen=True, slots=True)
 class _GateLimits:
     """What a CPU engine must reach to be chosen: exactly what its gate will ask of it."""
@@ -143,17 +149,16 @@ class Prover:
         return self._kept(target, (built.engine_key,), lambda: self._compared(built, engine, self._reference()))
 
     def _prove_cpu(self) -> Proof:
-        from videogen.engines.cache import load_engine
         from videogen.engines.select import select_engine
 
         limits, reference, streams = _GateLimits(self.settings), self._reference(), self.streams
         try:
             found = select_engine(
                 self.artifacts, self.folder, self.digest, self.requests,
-                limits=limits, reference=reference, streams=streams,
+                limits=limits, reference=reference, streams=streams, batch_sizes=BATCHES[1:],
             )  # fmt: skip
         except EngineUnavailable as error:
-            return dataclasses.replace(self._refused(reference), reason=str(error))
+            return dataclasses.replace(self._refused(reference), state="refused", reason=str(error))
         chosen = found.chosen
         trials = tuple(
             Trial(c.target, c.precision, c.seconds_per_video, c.mean_psnr, c.mean_ssim, c.size, c.refusal)
@@ -161,7 +166,7 @@ class Prover:
         )
         key = chosen.engine_key or ""
         proof = Proof("cpu", "built, unproven", "", key, chosen.target, chosen.precision, trials=trials)
-        return self._compared(proof, load_engine(self.artifacts, key, 1, streams), reference)
+        return _judged(proof, found.fidelity, self.settings) if found.fidelity else proof
 
     def _refused(self, reference: "Reference") -> Proof:
         """What the gates say of the plainest CPU engine, where none may serve."""
@@ -176,10 +181,7 @@ class Prover:
     def _compared(self, built: Proof, engine: "Engine", reference: "Reference") -> Proof:
         from videogen.engines.fidelity import fidelity
 
-        found = fidelity(self.folder, engine, self.requests, reference, BATCHES[1:])
-        report = _gates(found, self.settings)
-        state: State = "proven" if report.outcome == "pass" else "refused"
-        return dataclasses.replace(built, state=state, reason=report.reason, gates=report.to_json())
+        return _judged(built, fidelity(self.folder, engine, self.requests, reference, BATCHES[1:]), self.settings)
 
     def _reference(self) -> "Reference":
         from videogen.engines.fidelity import reference_frames

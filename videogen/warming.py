@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from videogen.artifacts import Artifacts
 from videogen.device_leases import DeviceLease
 from videogen.errors import ArtifactCorrupt
+from videogen.foreign_load import MOST, ForeignLoad
 
 if TYPE_CHECKING:
     from videogen.engines.profile import LatencyPoint, LatencyProfile
@@ -139,7 +140,8 @@ class Warmer:
         from videogen.engines.cache import load_engine
         from videogen.engines.profile import profile_engine
 
-        return profile_engine(
+        load = ForeignLoad()
+        profile = profile_engine(
             candidate.model.folder,
             candidate.engine_key,
             lambda threads, streams: load_engine(self.artifacts, candidate.engine_key, threads, streams),
@@ -148,6 +150,7 @@ class Warmer:
             exclusive=self.lease.mode == "exclusive",
             on_point=on_point,
         )
+        return replace(profile, exclusive=profile.exclusive and load.share() < MOST)
 
     def _in_turns(self, sides: "Mapping[str, Candidate]") -> dict[str, dict[int, list[float]]]:
         # Turn by turn, so that a busy minute of the machine falls on both.

@@ -129,7 +129,7 @@ def test_an_engine_that_misses_the_limit_never_wins(artifacts, folder, digest, r
 def test_the_choice_goes_by_time_not_by_order():
     slow, fast = (Candidate("openvino", "fp32", seconds_per_video=s) for s in (2.0, 1.0))
     refused = Candidate("openvino", "bf16", refusal="no units")
-    assert select._choose([slow, refused, fast], 2).chosen is fast
+    assert select._choose([slow, refused, fast], {}, 2).chosen is fast
 
 
 def test_a_profile_holds_every_point_and_survives_its_file(artifacts, folder, ort_key):

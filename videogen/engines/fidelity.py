@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from videogen.engines.base import Engine, Precision, Target
+from videogen.errors import GenerationFailed
 from videogen.generate import Clip, Generator
 from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
@@ -110,5 +111,7 @@ def _frames(model: WanModel, requests: Sequence[AcceptedRequest], batch_size: in
     for outcome in Generator(model, batch_size).generate(requests):
         if not isinstance(outcome, Clip):
             raise outcome.error
+        if outcome.timings.batch < batch_size:
+            raise GenerationFailed(f"a batch of {batch_size} failed, though its requests are answered one by one")
         found[outcome.request.id] = outcome.frames
     return found

@@ -15,7 +15,7 @@ from videogen.engines.builders import CPU_CANDIDATES, builder_for
 from videogen.engines.cache import ensure_engine, load_engine
 from videogen.engines.device import available_cores, cpu_architecture, cpu_name
 from videogen.engines.fidelity import Fidelity, Reference, fidelity, reference_frames
-from videogen.errors import EngineBuildFailed, EngineUnavailable
+from videogen.errors import EngineBuildFailed, EngineError, EngineUnavailable, GenerationFailed
 from videogen.generate import Generator
 from videogen.models.wan import WanModel
 from videogen.requests import AcceptedRequest
@@ -55,6 +55,8 @@ class Selection:
     cpu: str
     architecture: str
     streams: int
+    fidelity: Fidelity | None = None
+    """Of the chosen one."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -71,14 +73,16 @@ def select_engine(
     candidates: Sequence[tuple[Target, Precision]] = CPU_CANDIDATES,
     streams: int | None = None,
     rounds: int = 3,
+    batch_sizes: Sequence[int] = (),
 ) -> Selection:
     """Builds what is not built, compares each with the reference on `requests`, and times those that pass.
 
-    Raises EngineUnavailable, with every reason, when none passes.
+    Compared alone and in batches of each of `batch_sizes`; timed with the requests shared out over the streams, as
+    many to a call as that makes. Raises EngineUnavailable, with every reason, when none passes.
     """
     streams = streams or available_cores()
     reference = reference_frames(model_folder, requests) if reference is None else reference
-    tried, engines = [], {}
+    tried, engines, proofs = [], {}, {}
     for target, precision in candidates:
         candidate = Candidate(target, precision)
         try:
@@ -91,10 +95,17 @@ def select_engine(
         candidate = dataclasses.replace(
             candidate, engine_key=stored.key.digest, build_seconds=report.seconds, size=report.size
         )
-        tried.append(_judged(candidate, fidelity(model_folder, engine, requests, reference), limits))
+        try:
+            found = fidelity(model_folder, engine, requests, reference, batch_sizes)
+        except (EngineError, GenerationFailed) as error:
+            tried.append(dataclasses.replace(candidate, refusal=str(error)))
+            continue
+        tried.append(_judged(candidate, found, limits))
         if tried[-1].refusal is None:
+            proofs[stored.key.digest] = found
             engines[stored.key.digest] = engine
-    return _choose(_timed(tried, engines, model_folder, requests, rounds), streams)
+    batch_size = max(1, len(requests) // streams)
+    return _choose(_timed(tried, engines, model_folder, requests, rounds, batch_size), proofs, streams)
 
 
 def _judged(candidate: Candidate, found: Fidelity, limits: Limits) -> Candidate:
@@ -108,22 +119,24 @@ def _timed(
     model_folder: Path | str,
     requests: Sequence[AcceptedRequest],
     rounds: int,
+    batch_size: int,
 ) -> list[Candidate]:
     models, seconds = {k: WanModel(model_folder, e) for k, e in engines.items()}, {k: [] for k in engines}
     # Turn by turn, so that a busy minute of the machine falls on all of them. Fidelity has warmed them up.
     for _ in range(rounds):
         for key, model in models.items():
             started = time.perf_counter()
-            made = sum(1 for _ in Generator(model).generate(requests))
+            made = sum(1 for _ in Generator(model, batch_size).generate(requests))
             seconds[key].append((time.perf_counter() - started) / made)
     medians = {key: statistics.median(values) for key, values in seconds.items()}
     return [dataclasses.replace(c, seconds_per_video=medians.get(c.engine_key or "")) for c in tried]
 
 
-def _choose(candidates: list[Candidate], streams: int) -> Selection:
+def _choose(candidates: list[Candidate], proofs: dict[str, Fidelity], streams: int) -> Selection:
     passing = [c for c in candidates if c.refusal is None]
     if not passing:
         reasons = "; ".join(f"{c.target} {c.precision}: {c.refusal}" for c in candidates)
         raise EngineUnavailable(f"no engine for the CPU may serve: {reasons}")
     chosen = min(passing, key=lambda c: c.seconds_per_video or float("inf"))
-    return Selection(chosen, tuple(candidates), cpu_name(), cpu_architecture(), streams)
+    found = proofs.get(chosen.engine_key or "")
+    return Selection(chosen, tuple(candidates), cpu_name(), cpu_architecture(), streams, found)
