@@ -116,13 +116,15 @@ class Features:
 
         return distances(self.of_reference(evidence.fps), self.of(evidence, made(evidence)[:FEATURE_CLIPS]))
 
-    def compare(self, champion: Evidence, candidate: Evidence, indices: Sequence[int]) -> KvdComparison:
+    def compare(
+        self, champion: Evidence, candidate: Evidence, indices: Sequence[int], settings: GateSettings
+    ) -> KvdComparison:
         """KVD(candidate) - KVD(champion) on clips of the same prompts. Raises MetricUnavailable, QualityError."""
         from videogen.quality.kvd import kvd, kvd_difference
 
         reference, bad = (self.of_reference(candidate.fps, spoiling).values for spoiling in (False, True))
         old, new = (self.of(evidence, indices).values for evidence in (champion, candidate))
-        found = kvd_difference(reference, old, new)
+        found = kvd_difference(reference, old, new, settings.level, settings.resamples)
         return KvdComparison(found.value, found.low, found.high, kvd(reference, bad), len(indices), "i3d")
 
 
@@ -156,7 +158,7 @@ def _kvd(champion: Evidence, candidate: Evidence, features: Features, settings: 
     if len(pairs) < settings.kvd_regression.minimum_clips:
         return kvd_regression(None, settings)
     try:
-        return kvd_regression(features.compare(champion, candidate, pairs), settings)
+        return kvd_regression(features.compare(champion, candidate, pairs, settings), settings)
     except MetricUnavailable as error:
         without = kvd_regression(None, settings)
         return replace(without, reason=f"{without.reason} ({error})")

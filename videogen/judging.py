@@ -77,6 +77,7 @@ class Judge:
             [(case.target, case.evidence.folder.name, case.timings.to_json()) for case in cases],
             champion and champion.folder.name,
             self.settings.model_dump_json(),
+            sorted(facts.items()),
             unavailable is None,
         ]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()

@@ -131,7 +131,7 @@ def distances(
     scale = kvd(taken["reference"], taken["spoilt"])
 
     def gate(name: str) -> GateResult:
-        found = kvd_difference(taken["reference"], taken["champion"], taken[name])
+        found = kvd_difference(taken["reference"], taken["champion"], taken[name], settings.level, settings.resamples)
         comparison = KvdComparison(found.value, found.low, found.high, scale, len(prompts), "i3d")
         return kvd_regression(comparison, settings)
 

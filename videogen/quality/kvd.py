@@ -18,7 +18,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and its percentile interval at `LEVEL`."""
+    """A value and its percentile interval."""
 
     value: float
     low: float
@@ -73,8 +73,8 @@ def _resamples(count: int, size: int, generator: np.random.Generator) -> np.ndar
     return weights
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -93,9 +93,16 @@ def kvd_interval(x: np.ndarray, y: np.ndarray, seed: int = 0, resamples: int = R
 
 
 def kvd_difference(
-    reference: np.ndarray, champion: np.ndarray, candidate: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+    reference: np.ndarray,
+    champion: np.ndarray,
+    candidate: np.ndarray,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Estimate:
-    """KVD(candidate) - KVD(champion) against one reference; below 0, the candidate is nearer to it.
+    """KVD(candidate) - KVD(champion) against one reference, with an interval of confidence `level`.
+
+    Below 0, the candidate is nearer to it.
 
     Rows of `champion` and `candidate` belong together (same prompt and seed) and are drawn together, so what they
     share cancels. Raises QualityError when they are not equally many.
@@ -107,6 +114,5 @@ def kvd_difference(
     generator = np.random.default_rng(seed)
     wr, wp = (_resamples(resamples, size, generator) for size in (len(reference), len(candidate)))
     new, old = _kernels(reference, candidate), _kernels(reference, np.asarray(champion, np.float64))
-    return Estimate(
-        kvd(reference, candidate) - kvd(reference, champion), *_interval(new.distance(wr, wp) - old.distance(wr, wp))
-    )
+    drawn = new.distance(wr, wp) - old.distance(wr, wp)
+    return Estimate(kvd(reference, candidate) - kvd(reference, champion), *_interval(drawn, level))
