@@ -15,11 +15,11 @@ import dagster as dg
 from resources.registry import RegistryResource
 from resources.store import StoreResource
 from sensors.outages import keeps, own_cursor
-from videogen.errors import StoreUnavailable, VersionNotFound
-from videogen.promotion import ASKED, CANDIDATE
+from videogen.errors import RegistryUnavailable, StoreUnavailable, VersionNotFound
+from videogen.promotion import ASKED, CANDIDATE, tell_late
 from videogen.registry import ModelRegistry, ModelSummary
 from videogen.resolve import CHAMPION
-from videogen_assets.jobs import model_lifecycle
+from videogen_assets.jobs import ASKED_TAG, model_lifecycle
 from videogen_assets.partitions import model_versions
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Launch:
     label: str
     run_key: str
     reason: str
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,8 @@ def _for_version(model: str, version: Seen) -> Launch:
 
 def _for_wish(model: str, version: Seen, asks: int) -> Launch:
     label = f"{model}@{version.number}"
-    return Launch(label, f"{label}:{(version.digest or 'no-manifest')[:_DIGITS]}:{CANDIDATE}-{asks}", CANDIDATE)
+    run_key = f"{label}:{(version.digest or 'no-manifest')[:_DIGITS]}:{CANDIDATE}-{asks}"
+    return Launch(label, run_key, CANDIDATE, version.asked)
 
 
 def _has_drifted(model: ModelState) -> bool:
@@ -270,12 +272,12 @@ def write_cursor(cursor: Cursor) -> str:
 
 
 def mend(registry: ModelRegistry, store: "Store", mends: Mapping[str, int], states: Sequence[ModelState]) -> None:
-    """Sets MLflow's champion alias where it differs from the store, unless a promotion moved the pointer meanwhile."""
+    """Tells MLflow what serves where it says otherwise, unless a promotion moved the pointer meanwhile."""
     digests = {state.name: state.pointer.digest for state in states if state.pointer}
     for model, number in mends.items():
         champion = store.champion(model)
         if champion is not None and champion.version_digest == digests[model]:
-            registry.set_alias(model, CHAMPION, number)
+            tell_late(registry, champion, number)
 
 
 @dg.sensor(
@@ -295,6 +297,8 @@ def new_model_versions(
         mend(registry.registry(), store.store(), planned.mends, states)
     except StoreUnavailable as error:
         return keeps(context.cursor, error)
+    except RegistryUnavailable as error:
+        return dg.SensorResult(skip_reason=f"MLflow does not answer: {error}", cursor=context.cursor)
     if planned.launches or planned.mends:
         context.log.info(planned.looked_at)
     keys = list(dict.fromkeys(launch.label for launch in planned.launches))
@@ -302,7 +306,7 @@ def new_model_versions(
         dg.RunRequest(
             launch.run_key,
             partition_key=launch.label,
-            tags={"videogen/reason": launch.reason},
+            tags={"videogen/reason": launch.reason} | ({ASKED_TAG: launch.asked} if launch.asked else {}),
             run_config=MEASURE_AGAIN if launch.reason == CANDIDATE else {},
         )
         for launch in planned.launches

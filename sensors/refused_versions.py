@@ -1,6 +1,6 @@
 """Runs of a model version that failed: what they found stands on the version in MLflow, where people look for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -8,9 +8,13 @@ from resources.registry import RegistryResource
 from resources.store import StoreResource
 from videogen.errors import InvalidRequest, RegistryUnavailable, StoreUnavailable, VersionNotFound
 from videogen.labels import parse_label
-from videogen.promotion import refuse
+from videogen.promotion import ASKED, refuse
+from videogen_assets.jobs import ASKED_TAG
+from videogen_assets.refusals import WOULD_DROP
 
 _PARTITION_TAG = "dagster/partition"
+ABOUT_THE_VERSION = frozenset({"ArtifactCorrupt", "ArtifactRefused", "EngineBuildFailed", WOULD_DROP})
+"""Kinds of failures that are the version's own; a full disk or a busy device is not."""
 
 
 def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[str]:
@@ -23,7 +27,19 @@ def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[str]:
 def refusals(events: Sequence[dg.DagsterEvent]) -> list[str]:
     """What each step that refused said. Other failures, such as a server that was away, say nothing of the version."""
     told = [event.step_failure_data.user_failure_data for event in events]
-    return [failure.description for failure in told if failure and failure.description]
+    return [one.description for one in told if one and one.description and _kind(one.metadata) in ABOUT_THE_VERSION]
+
+
+def _kind(metadata: Mapping[str, dg.MetadataValue]) -> object:
+    entry = metadata.get("kind")
+    return entry.value if entry is not None else None
+
+
+def is_overtaken(instance: dg.DagsterInstance, run: dg.DagsterRun, asked: str | None) -> bool:
+    """Does a later run of the version decide, or one that was asked for since this one was launched?"""
+    latest = instance.get_runs(dg.RunsFilter(tags={_PARTITION_TAG: run.tags[_PARTITION_TAG]}), limit=1)
+    launched_for = run.tags.get(ASKED_TAG, asked)
+    return (bool(latest) and latest[0].run_id != run.run_id) or launched_for != asked
 
 
 def partition_label(run: dg.DagsterRun) -> str | None:
@@ -54,6 +70,9 @@ def refused_versions(
         return dg.SkipReason(f"run {run_id} of {label} broke off and decided nothing")
     why = "; ".join(found)
     try:
+        asked = registry.registry().version(*parse_label(label)).tags.get(ASKED)
+        if is_overtaken(context.instance, context.dagster_run, asked):
+            return dg.SkipReason(f"{label} has been asked for again since run {run_id}: that decides")
         told = refuse(store.store(), registry.registry(), label, why)
     except VersionNotFound as error:
         return dg.SkipReason(str(error))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Limits:
     """How much one tick does, and how much waits for a device at once. Times in seconds."""
 
-    run_s: float = 300.0
-    """A run costs seconds to start, so it gets work for this long, by what a video takes on the version's engine,"""
+    run_s: float = 120.0
+    """A run costs some six seconds to start, so it gets work for this long, by what a video takes on its engine,"""
     most_per_batch: int = 4096
     """but no more requests than this; its list of them is one record."""
     requests_per_batch: int = 256
@@ -173,22 +173,30 @@ def recover(store: "Store", cursor: Cursor, limits: Limits, settle: Settle) -> t
 
 def look(store: "Store", batches: Sequence[OpenBatch], limits: Limits) -> "list[RequestRecord]":
     """What waits: a first part, and as much as one tick can seal where a version of that part has room for batches."""
-    few, many = limits.requests_per_batch * limits.batches_per_tick, limits.most_per_batch * limits.open_per_version
+    few = _first_part(limits)
     requests = store.waiting("batch", limit=few)
     digests = {request.version_digest for request in requests}
     if len(requests) < few or not any(_room(digest, batches, limits) for digest in digests):
         return requests
-    return store.waiting("batch", limit=max(few, many))
+    return store.waiting("batch", limit=_all_of_a_tick(limits))
+
+
+def _first_part(limits: Limits) -> int:
+    return limits.requests_per_batch * limits.batches_per_tick
+
+
+def _all_of_a_tick(limits: Limits) -> int:
+    return max(_first_part(limits), limits.most_per_batch * limits.open_per_version)
 
 
 def speeds(store: "Store", requests: "Sequence[RequestRecord]") -> dict[str, float]:
-    """Version digest -> seconds per video on the fastest engine with which it was promoted, if that was measured."""
+    """Version digest -> seconds per video on the slowest engine with which it was promoted, if that was measured."""
     found: dict[str, float] = {}
     for model in {model_of(request.label) for request in requests}:
         for move in store.champion_history(model):
             known = [engine.seconds_per_video for engine in move.champion.targets.values() if engine.seconds_per_video]
             if known:
-                found[move.champion.version_digest] = min(known)
+                found[move.champion.version_digest] = max(known)
     return found
 
 
@@ -229,7 +237,7 @@ def tick(store: "Store", cursor: Cursor, limits: Limits, settle: Settle = tuple)
     after = cursor_after(
         [batch for batch in batches if batch.run_key in cursor.launched or batch in launches], recovered_at
     )
-    more = len(waiting) >= limits.requests_per_batch * limits.batches_per_tick
+    more = len(waiting) in (_first_part(limits), _all_of_a_tick(limits))
     return launches, after, looked_at(len(waiting), more, batches, returned, sealed)
 
 

@@ -41,16 +41,26 @@ def roll_back(store: Store, registry: ModelRegistry, model: str) -> tuple[Champi
 
 
 def refuse(store: Store, registry: ModelRegistry, label: str, reason: str) -> bool:
-    """Tells MLflow that a version was refused, and why; False, and nothing told, where it serves all the same.
+    """Tells MLflow that a version was refused, and why; False, and no reason told, where it serves all the same.
 
     It is no candidate any more, so that it can be asked for again.
     """
     name, number = parse_label(label)
     champion, version = store.champion(name), registry.version(name, number)
     if champion is not None and champion.version_digest == version.digest:
+        _end_wish(registry, name, number)
         return False
     _decide(registry, label, "refused", reason)
     return True
+
+
+def tell_late(registry: ModelRegistry, champion: Champion, number: int) -> None:
+    """Tells MLflow of a champion that it was not told of when it came to serve, as version `number`."""
+    name = parse_label(champion.label)[0]
+    registry.set_alias(name, CHAMPION, number)
+    if registry.version(name, number).tags.get(GENERATION) != str(champion.generation):
+        registry.set_tags(name, number, {GENERATION: str(champion.generation)})
+        _decide(registry, f"{name}@{number}", "promoted", "MLflow was told afterwards")
 
 
 def _mirrored(
@@ -71,5 +81,9 @@ def _mirrored(
 def _decide(registry: ModelRegistry, label: str, decision: Decision, reason: str) -> None:
     name, number = parse_label(label)
     registry.set_tags(name, number, {DECISION: decision, REASON: reason})
+    _end_wish(registry, name, number)
+
+
+def _end_wish(registry: ModelRegistry, name: str, number: int) -> None:
     if registry.aliases(name).get(CANDIDATE) == number:
         registry.delete_alias(name, CANDIDATE)

@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+ASKED_TAG = "videogen/asked"
+"""On a run: which asking of a person it was launched for."""
 MODEL_GROUP = "model_lifecycle"
 BATCH_GROUP = "batch_lane"
 

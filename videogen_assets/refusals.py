@@ -29,6 +29,8 @@ FINAL = (
     RecordNotFound,
     VersionNotFound,
 )
+WOULD_DROP = "WouldDropTarget"
+"""The `kind` of a promotion that would leave a target without an engine."""
 PASSING = (RegistryUnavailable, StoreUnavailable)
 """What may be gone in a moment: worth the retries of `PATIENCE`."""
 

@@ -11,8 +11,7 @@ from resources.registry import RegistryResource
 from resources.store import StoreResource
 from sensors.model_versions import new_model_versions
 from videogen import mlflow_client
-from videogen.errors import RegistryUnavailable
-from videogen.promotion import ASKED
+from videogen.promotion import ASKED, DECISION
 from videogen.registry import ModelRegistry
 from videogen.store.records import Champion
 from videogen.store.store import Store
@@ -143,6 +142,7 @@ def test_the_alias_is_mended_from_the_pointer_and_mending_starts_nothing(look, r
     registry.set_alias("tiny", "champion", one.version)
     drifted = look(cursor)
     assert registry.aliases("tiny") == {"champion": 2}
+    assert registry.version("tiny", 2).tags[DECISION] == "promoted"
     assert drifted.run_requests == []
     assert "alias champion follows the store again: tiny" in drifted.skip_reason.skip_message
     calm = look(drifted.cursor)
@@ -177,9 +177,14 @@ def test_killed_around_the_mending_the_next_tick_does_the_same(look, register, r
     assert registry.aliases("tiny") == {"champion": 1}
 
 
-def test_an_mlflow_that_is_away_fails_the_tick_and_moves_no_cursor(look):
-    with pytest.raises(RegistryUnavailable):
-        look(uri="http://127.0.0.1:9")
+def test_an_mlflow_that_is_away_is_named_and_moves_no_cursor(look, register):
+    register(0)
+    cursor = look().cursor
+    away = look(cursor, "http://127.0.0.1:9")
+    assert away.run_requests in (None, []) and away.cursor == cursor
+    assert "MLflow does not answer" in away.skip_reason.skip_message
+    register(1)
+    assert _started(look(away.cursor)) == ["tiny@2"]
 
 
 def test_what_a_tick_costs_does_not_grow_with_versions(look, register, mlflow_uri, registry, monkeypatch):

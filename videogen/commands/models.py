@@ -81,8 +81,8 @@ def register(
 def promote(label: Label) -> None:
     """Ask for a version to be promoted: it is measured beside the champion, and promoted if it passes its gates.
 
-    Engines and videos that are there are used again; its speed is measured anew, since a busy minute may have spoilt
-    it. This sets the alias `candidate`, which the version sensor follows until the version is promoted or refused.
+    Engines that are there are used again; its speed is measured anew, since a busy minute may have spoilt it. This sets
+    the alias `candidate`, which the version sensor follows until the version is promoted or refused.
     """
     from videogen.promotion import ASKED, CANDIDATE
 

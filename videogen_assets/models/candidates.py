@@ -56,10 +56,13 @@ def version_of(instance: dg.DagsterInstance, artifacts: Artifacts, label: str) -
 
 def begin_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store: Store, label: str) -> Contest:
     """The contest with what serves now. Raises NotMaterialised; ArtifactMissing if the champion's files are gone."""
+    return _against(instance, artifacts, store.champion(parse_label(label)[0]), label)
+
+
+def _against(instance: dg.DagsterInstance, artifacts: Artifacts, champion: Champion | None, label: str) -> Contest:
     model = version_of(instance, artifacts, label)
     proofs = proven(instance, label)
     own = tuple(Candidate(model, proof.engine_key, proof.target, proof.precision) for proof in proofs)
-    champion = store.champion(parse_label(label)[0])
     other = champion.previous if champion and champion.version_digest == model.version_digest else champion
     return Contest(own, champion, _engines_of(artifacts, other) if other else ())
 
@@ -70,13 +73,15 @@ def go_on_with_contest(instance: dg.DagsterInstance, artifacts: Artifacts, store
     Raises dg.Failure if another version has become champion since, or an engine has been built anew.
     """
     began, champion = reference(instance, "warm_up", label, CHAMPION_GENERATION), store.champion(parse_label(label)[0])
-    if champion is not None and champion.label != label and began != str(champion.generation):
+    own_digest = reference(instance, "model_weights", label, DIGEST)
+    if champion is not None and champion.version_digest != own_digest and began != str(champion.generation):
         raise dg.Failure(
             f"{label} was measured against the champion of generation {began}; by now it is of generation "
             f"{champion.generation}: {champion.label}; {AGAIN}",
             allow_retries=False,
         )
-    contest, warm_ups = begin_contest(instance, artifacts, store, label), warm_ups_of(instance, artifacts, label)
+    contest = _against(instance, artifacts, champion, label)
+    warm_ups = warm_ups_of(instance, artifacts, label)
     for one in contest.own:
         if one.target not in warm_ups or warm_ups[one.target].profile.engine_key != one.engine_key:
             raise dg.Failure(f"{label}: its engine for {one.target} was not measured; {AGAIN}", allow_retries=False)

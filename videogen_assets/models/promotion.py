@@ -20,7 +20,7 @@ from videogen_assets.models.warm_ups import warm_ups_of
 from videogen_assets.partitions import model_versions
 from videogen_assets.placement import OWNERS
 from videogen_assets.references import DIGEST
-from videogen_assets.refusals import PATIENCE, final_refusals
+from videogen_assets.refusals import PATIENCE, WOULD_DROP, final_refusals
 from videogen_assets.shown import Cell, Metadata, links, table
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def refuse_to_drop(contest: Contest, champion: Champion, allowed: Sequence[str])
         raise dg.Failure(
             f"{champion.label} would leave {', '.join(gone)} without an engine, and requests there waiting; build it "
             f"where such a device is, or materialise promotion with drop: [{', '.join(gone)}]",
+            metadata={"kind": WOULD_DROP},
             allow_retries=False,
         )
 
