@@ -237,6 +237,10 @@ def test_one_pass_on_the_command_line(source, tmp_path):
     assert CliRunner().invoke(app, [*command[:-2], urls[0], "--once"]).exit_code == 2
 
 
+def copies_told(folder: Path) -> int:
+    return len(re.findall(r"1 videos \(1,000 bytes\)", (folder / "log").read_text()))
+
+
 def test_it_follows_a_server_through_an_outage(tmp_path):
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     target = f"embedded:{tmp_path / 'second'}"
@@ -248,20 +252,19 @@ def test_it_follows_a_server_through_an_outage(tmp_path):
         try:
             with Store.open(url) as first:
                 one = publish(first, 1)
-            _until(lambda: answer(second, one) == content(1000, 1), tmp_path)
+            _until(lambda: answer(second, one) == content(1000, 1) and copies_told(tmp_path) == 1, tmp_path)
             server.kill()
             server.wait()
             _until(lambda: "a store is away" in (tmp_path / "log").read_text(), tmp_path)
             with redis_server(tmp_path, *durable, port=int(url.rpartition(":")[2])):
                 with Store.open(url) as first:
                     two = publish(first, 2)
-                _until(lambda: answer(second, two) == content(1000, 2), tmp_path)
+                _until(lambda: answer(second, two) == content(1000, 2) and copies_told(tmp_path) == 2, tmp_path)
                 follower.send_signal(signal.SIGINT)
                 follower.wait(20)
         finally:
             follower.kill()
-    told = (tmp_path / "log").read_text()
-    assert "Traceback" not in told and len(re.findall(r"1 videos \(1,000 bytes\)", told)) == 2
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def _until(holds, folder: Path) -> None:
