@@ -11,6 +11,7 @@ import dagster as dg
 
 from resources.store import StoreResource
 from videogen.errors import RecordNotFound, StoreUnavailable
+from videogen_assets.partitions import PARTITION_TAG
 
 if TYPE_CHECKING:
     from videogen.store.records import BatchRecord
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 ATTEMPT_TAG = "videogen/attempt"
 """On a run: which sealing of its batch it was launched for."""
-_PARTITION_TAG = "dagster/partition"
 _ENDED = {dg.DagsterRunStatus.FAILURE: "failed", dg.DagsterRunStatus.CANCELED: "was cancelled"}
 
 
@@ -59,7 +59,7 @@ def plan(run: EndedRun, batch: "BatchRecord | None") -> GiveBack | str:
 
 def ended_run(run: dg.DagsterRun, reason: str) -> EndedRun:
     """What the planner needs to know of a run."""
-    key, attempt = run.tags.get(_PARTITION_TAG), run.tags.get(ATTEMPT_TAG)
+    key, attempt = run.tags.get(PARTITION_TAG), run.tags.get(ATTEMPT_TAG)
     is_batch = key is not None and "@" not in key  # that would be a model version
     return EndedRun(
         run.run_id, key if is_batch else None, int(attempt) if attempt and attempt.isdecimal() else None, reason
@@ -88,7 +88,7 @@ def settle_missed(store: "Store", instance: dg.DagsterInstance) -> list[str]:
     """Gives back what the last run of each open batch held, if it has ended without answering it; the batches' ids."""
     returned = []
     for batch in [batch for state in ("sealed", "running") for batch in store.batches(state, limit=10_000)]:
-        for run in instance.get_runs(dg.RunsFilter(tags={_PARTITION_TAG: batch.id}), limit=1):
+        for run in instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: batch.id}), limit=1):
             planned = _plan_missed(ended_run(run, _ENDED.get(run.status, "")), batch)
             if isinstance(planned, GiveBack):
                 store.give_back(planned.batch_id, planned.error, planned.holder)

@@ -232,14 +232,8 @@ def _is_known(version: Seen, known: Known) -> bool:
 
 
 def _candidate(registry: ModelRegistry, summary: ModelSummary) -> Seen | None:
-    number = summary.aliases.get(CANDIDATE)
-    if number is None:
-        return None
-    try:
-        version = registry.version(summary.name, number)
-    except VersionNotFound:  # deleted since its alias was read
-        return None
-    return Seen(number, version.digest, version.tags.get(ASKED))
+    """As it is now: what a person left on it may be newer than what is known of its number."""
+    return _of_number(registry, summary.name, (), summary.aliases.get(CANDIDATE))
 
 
 def _of_number(registry: ModelRegistry, name: str, found: Sequence[Seen], number: int | None) -> Seen | None:
@@ -249,9 +243,10 @@ def _of_number(registry: ModelRegistry, name: str, found: Sequence[Seen], number
     if near:
         return near[0]
     try:
-        return Seen(number, registry.version(name, number).digest)
+        version = registry.version(name, number)
     except VersionNotFound:  # deleted since its alias was read
         return None
+    return Seen(number, version.digest, version.tags.get(ASKED))
 
 
 def _of_digest(registry: ModelRegistry, summary: ModelSummary, found: Sequence[Seen], digest: str) -> Seen | None:

@@ -9,18 +9,18 @@ from resources.store import StoreResource
 from videogen.errors import InvalidRequest, RegistryUnavailable, StoreUnavailable, VersionNotFound
 from videogen.labels import parse_label
 from videogen.promotion import ASKED, refuse
+from videogen_assets.checks import evaluations_of
 from videogen_assets.jobs import ASKED_TAG
+from videogen_assets.partitions import PARTITION_TAG
 from videogen_assets.refusals import WOULD_DROP
 
-_PARTITION_TAG = "dagster/partition"
 ABOUT_THE_VERSION = frozenset({"ArtifactCorrupt", "ArtifactRefused", "EngineBuildFailed", WOULD_DROP})
 """Kinds of failures that are the version's own; a full disk or a busy device is not."""
 
 
 def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     """What each blocking check of a run that did not pass found."""
-    evaluated = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    found = [entry.dagster_event.asset_check_evaluation_data for entry in evaluated if entry.dagster_event]
+    found = evaluations_of(instance, run_id)
     return [one.description or one.check_name for one in found if one.blocking and not one.passed]
 
 
@@ -37,14 +37,14 @@ def _kind(metadata: Mapping[str, dg.MetadataValue]) -> object:
 
 def is_overtaken(instance: dg.DagsterInstance, run: dg.DagsterRun, asked: str | None) -> bool:
     """Does a later run of the version decide, or one that was asked for since this one was launched?"""
-    latest = instance.get_runs(dg.RunsFilter(tags={_PARTITION_TAG: run.tags[_PARTITION_TAG]}), limit=1)
+    latest = instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: run.tags[PARTITION_TAG]}), limit=1)
     launched_for = run.tags.get(ASKED_TAG, asked)
     return (bool(latest) and latest[0].run_id != run.run_id) or launched_for != asked
 
 
 def partition_label(run: dg.DagsterRun) -> str | None:
     """The version that a run is about, None if it is about none."""
-    label = run.tags.get(_PARTITION_TAG, "")
+    label = run.tags.get(PARTITION_TAG, "")
     try:
         parse_label(label)
     except InvalidRequest:

@@ -44,6 +44,12 @@ def verdict(reports: Mapping[Any, "GateReport"], without_evidence: Mapping[Any, 
     return dg.AssetCheckResult(passed=outcome == "pass", description=f"{outcome}: {reason}"[:1000], metadata=metadata)
 
 
+def evaluations_of(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetCheckEvaluation]:
+    """What the checks of a run found."""
+    logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    return [entry.dagster_event.asset_check_evaluation_data for entry in logs if entry.dagster_event]
+
+
 def gates_table(reports: Mapping[Any, "GateReport"]) -> dg.TableMetadataValue:
     """Every gate of every target, a row each."""
     return table(

@@ -2,6 +2,9 @@
 
 import dagster as dg
 
+PARTITION_TAG = "dagster/partition"
+"""Under which Dagster writes a run's partition key on it."""
+
 model_versions = dg.DynamicPartitionsDefinition(name="model_version")
 """Keys are labels, `videogen-tiny@3`."""
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from resources.store import StoreResource
 from videogen.errors import RecordDamaged, RecordNotFound
-from videogen_assets.partitions import request_batches
+from videogen_assets.partitions import PARTITION_TAG, request_batches
 from videogen_assets.placement import OWNERS
 from videogen_assets.refusals import PATIENCE, final_refusals
 from videogen_assets.shown import Cell, Metadata, table
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from videogen.store.store import Store
 
 UPKEEP_GROUP = "upkeep"
-_PARTITION_TAG = "dagster/partition"
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -100,7 +99,7 @@ def _is_known(store: "Store", batch_id: str) -> bool:
 
 
 def _ended_runs(instance: dg.DagsterInstance, batch_ids: Iterable[str]) -> list[str]:
-    filters = (dg.RunsFilter(tags={_PARTITION_TAG: batch_id}, statuses=_ENDED) for batch_id in batch_ids)
+    filters = (dg.RunsFilter(tags={PARTITION_TAG: batch_id}, statuses=_ENDED) for batch_id in batch_ids)
     return [run.run_id for one in filters for run in instance.get_runs(one)]
 
 

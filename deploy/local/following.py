@@ -9,11 +9,13 @@ from dagster._core.execution.stats import StepEventStatus
 
 from deploy.local.processes import Child
 from videogen.errors import VideogenError
+from videogen_assets.checks import evaluations_of
+from videogen_assets.partitions import PARTITION_TAG
 
 START_SECONDS = 180.0
 STANDSTILL_SECONDS = 900.0
 POLL_SECONDS = 1.0
-PARTITION_TAG, WILL_RETRY_TAG = "dagster/partition", "dagster/will_retry"
+WILL_RETRY_TAG = "dagster/will_retry"
 ENDS_OF_LANES = ({"model_weights", "promotion"}, {"request_batch", "batch_quality"})
 
 
@@ -66,9 +68,7 @@ def current_step(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) ->
 
 def checks_of(instance: dg.DagsterInstance, partition: str) -> list[dg.AssetCheckEvaluation]:
     """What the checks of a partition's latest run found."""
-    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
-    logs = [entry for run in runs_of(instance, partition)[-1:] for entry in instance.all_logs(run.run_id, of_type=kind)]
-    return [entry.dagster_event.asset_check_evaluation_data for entry in logs if entry.dagster_event]
+    return [found for run in runs_of(instance, partition)[-1:] for found in evaluations_of(instance, run.run_id)]
 
 
 def failure_of(instance: dg.DagsterInstance, partition: str) -> str:
