@@ -32,6 +32,9 @@ DEATHS = [
     (VERSIONS, "RUN_CREATED"),
     (VERSIONS, "RUN_LAUNCHED"),
 ]
+TICKS_TO_CATCH_UP = 4
+"""One goes on with the tick that died last, and one seals the requests of four versions at most. Which sensor comes
+first in a pass is not ours to say, so those of up to seven may be left."""
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def test_every_request_and_every_version_gets_one_run_whenever_the_daemon_dies(
         labels.append(registry.register("tiny", _model(tmp_path / f"model-{number}", number)).label)
         died = tick(sensor, point)
         assert died.returncode == -signal.SIGKILL, f"{sensor} at {point}: {died.stdout}{died.stderr}"
-    for _ in range(2):
+    for _ in range(TICKS_TO_CATCH_UP):
         ended = tick()
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
