@@ -13,13 +13,13 @@ from tests.store.builders import accepted, drain_all
 from tests.store.servers import server_of, until
 from videogen.cli import app
 from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict, StoreUnavailable
-from videogen.store import cutover
 from videogen.store.backends.catalog import open_records
 from videogen.store.backends.dual import pointer, roles
 from videogen.store.backends.dual.pair import DualRecordStore
 from videogen.store.backends.dual.sides import Side
 from videogen.store.backends.memory import MemoryRecordStore
-from videogen.store.migration import compare
+from videogen.store.moving import cutover
+from videogen.store.moving.migration import compare
 from videogen.store.primitives import Add, Is, MapPut, Set, Write
 from videogen.store.store import Store
 

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from tests.fixtures.servers import aerospike_server, redis_server
 from videogen.cli import app
-from videogen.store.backends import aerospike_doctor
+from videogen.store.backends.aerospike import doctor as checks
 from videogen.store.backends.catalog import open_records
 
 CONFIG = """service {
@@ -116,12 +116,12 @@ def test_each_bad_setting_of_a_real_aerospike_is_found_and_its_fix_works(tmp_pat
 def test_what_a_small_server_cannot_show(facts, found):
     fine = {"objects": "1", "nsup-period": "10", "max-record-size": "1048576", "effective_replication_factor": "2"}
     nodes = {"A1": fine | facts}
-    cluster = aerospike_doctor.Cluster({"A1": "8.1"}, {"A1": "Enterprise"}, {"n": nodes}, {}, 0.0, "x")
-    assert [one.what for one in aerospike_doctor.examine(cluster) if one.state == "fix" and found in one.what]
+    cluster = checks.Cluster({"A1": "8.1"}, {"A1": "Enterprise"}, {"n": nodes}, {}, 0.0, "x")
+    assert [one.what for one in checks.examine(cluster) if one.state == "fix" and found in one.what]
 
 
 def test_nodes_that_do_not_see_each_other_and_clocks_that_differ():
     statistics = {"A1": {"cluster_size": "1", "cluster_clock_skew_ms": "9000"}, "A2": {"cluster_size": "1"}}
-    cluster = aerospike_doctor.Cluster({"A1": "8.1", "A2": "8.2"}, {}, {}, statistics, 60.0, "x")
-    found = " ".join(one.what for one in aerospike_doctor.examine(cluster))
+    cluster = checks.Cluster({"A1": "8.1", "A2": "8.2"}, {}, {}, statistics, 60.0, "x")
+    found = " ".join(one.what for one in checks.examine(cluster))
     assert "do not agree" in found and "differ by 9 s" in found and "by +60 s" in found and "several versions" in found

@@ -24,8 +24,8 @@ from videogen.store.backends.dual.pair import DualRecordStore
 from videogen.store.backends.dual.roles import POINTER_S
 from videogen.store.backends.dual.sides import Side
 from videogen.store.backends.memory import MemoryRecordStore
-from videogen.store.copying import COPYING, LAST_WRITE, REVISION
-from videogen.store.migration import Tally, compare
+from videogen.store.moving.copying import COPYING, LAST_WRITE, REVISION
+from videogen.store.moving.migration import Tally, compare
 from videogen.store.primitives import Add, Is, MapPut, RecordStore, Set, SetPayload, Write
 from videogen.store.store import Store
 

@@ -14,7 +14,7 @@ from tests.store.builders import accepted, drain_all
 from videogen.cli import app
 from videogen.store.backends.catalog import open_records
 from videogen.store.backends.memory import MemoryRecordStore
-from videogen.store.migration import compare, migrate
+from videogen.store.moving.migration import compare, migrate
 from videogen.store.primitives import MapPut, MapRemove, Set, SetPayload, Write
 from videogen.store.records import Champion
 from videogen.store.store import Store

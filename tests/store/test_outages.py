@@ -12,9 +12,9 @@ from tests.fixtures.servers import aerospike_server, redis_server
 from tests.store.builders import accepted
 from tests.store.servers import CONFIG, Server, patiently, server_of
 from videogen.errors import StoreInDoubt, StoreUnavailable
-from videogen.store.backends.aerospike import ATTEMPT_MS
+from videogen.store.backends.aerospike.records import ATTEMPT_MS
 from videogen.store.backends.catalog import open_records
-from videogen.store.backends.redis import ANSWER_S
+from videogen.store.backends.redis.records import ANSWER_S
 from videogen.store.primitives import Add, MapPut, RecordStore, Set, SetPayload, Write
 from videogen.store.store import Store
 

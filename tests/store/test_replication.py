@@ -19,12 +19,12 @@ from tests.store.test_video_streaming import content
 from videogen.cli import app
 from videogen.errors import StoreError
 from videogen.requests import AcceptedRequest, new_id
-from videogen.store import replication
 from videogen.store.backends.catalog import open_records
 from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.moving import replication
+from videogen.store.moving.replication import Pass, Replicator
 from videogen.store.primitives import RecordStore, SetPayload, Write
 from videogen.store.records import Champion, StoreLimits
-from videogen.store.replication import Pass, Replicator
 from videogen.store.store import Store
 from videogen.store.videos import CHUNK_BYTES
 

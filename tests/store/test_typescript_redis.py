@@ -22,8 +22,8 @@ from videogen.errors import InvalidRequest, StoreUnavailable
 from videogen.manifest import build_manifest
 from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.resolve import WEIGHTS
-from videogen.store.foreign_import import ForeignImport
-from videogen.store.foreign_redis import ForeignRedis, matched, read_layout
+from videogen.store.moving.foreign_import import ForeignImport
+from videogen.store.moving.foreign_redis import ForeignRedis, matched, read_layout
 from videogen.store.primitives import RecordStore
 from videogen.store.records import Champion
 from videogen.store.store import Store

@@ -13,7 +13,7 @@ from videogen.settings import read_settings
 
 if TYPE_CHECKING:
     from videogen.store.backends.dual.pair import DualRecordStore
-    from videogen.store.migration import Progress, Tally
+    from videogen.store.moving.migration import Progress, Tally
 
 LISTED = 20
 DualUrl = Annotated[
@@ -48,8 +48,8 @@ def migrate(
         _take_in(source, target, verify, layout)
         return
     from videogen.store.backends.catalog import open_existing, open_records
-    from videogen.store.migration import compare
-    from videogen.store.migration import migrate as copy
+    from videogen.store.moving.migration import compare
+    from videogen.store.moving.migration import migrate as copy
 
     if source == target:
         raise InvalidRequest("--to", target, "another store than --from")
@@ -70,8 +70,8 @@ def migrate(
 def _take_in(source: str, target: str, verify: bool, name: str) -> None:
     from videogen.commands.submit import Acceptor
     from videogen.opening import open_artifacts
-    from videogen.store.foreign_import import ForeignImport
-    from videogen.store.foreign_redis import ForeignRedis, read_layout
+    from videogen.store.moving.foreign_import import ForeignImport
+    from videogen.store.moving.foreign_redis import ForeignRedis, read_layout
     from videogen.store.store import Store
 
     layout = read_layout(name)
@@ -96,7 +96,7 @@ def compare(url: DualUrl = None) -> None:
 
     Ends with code 1 if they differ. In use, records may differ that are just being written.
     """
-    from videogen.store.migration import compare as compared
+    from videogen.store.moving.migration import compare as compared
 
     with _two(url) as dual:
         roles = dual.pair.roles()
@@ -141,8 +141,8 @@ def cut_over(
     settled, and the pointer moves. If the two cannot be made the same, everything stays as it was. Both stores go on to
     be written, so `--undo` loses nothing either.
     """
-    from videogen.store import cutover
     from videogen.store.backends.dual.sides import side_name
+    from videogen.store.moving import cutover
 
     if (to is None) is not back:
         raise InvalidRequest("--to", to, "the URL of one of the two, or --undo instead")

@@ -11,7 +11,7 @@ import typer
 from videogen.errors import InvalidRequest, StoreUnavailable
 
 if TYPE_CHECKING:
-    from videogen.store.replication import Pass, Replicator
+    from videogen.store.moving.replication import Pass, Replicator
 
 
 def replicate(
@@ -30,7 +30,7 @@ def replicate(
     With `--once` it ends with code 1 if something was damaged, or changed meanwhile.
     """
     from videogen.store.backends.catalog import open_existing, open_records
-    from videogen.store.replication import Replicator
+    from videogen.store.moving.replication import Replicator
 
     if source == target:
         raise InvalidRequest("--to", target, "another store than --from")

@@ -28,13 +28,13 @@ def _folder(url: str) -> Path:
 
 
 def _redis(url: str) -> RecordStore:
-    from videogen.store.backends.redis import RedisRecordStore
+    from videogen.store.backends.redis.records import RedisRecordStore
 
     return RedisRecordStore(url)
 
 
 def _aerospike(url: str) -> RecordStore:
-    from videogen.store.backends.aerospike import AerospikeRecordStore
+    from videogen.store.backends.aerospike.records import AerospikeRecordStore
 
     return AerospikeRecordStore(url)
 

@@ -11,8 +11,8 @@ from videogen.errors import StoreUnavailable, VideogenError
 from videogen.store.backends.dual.missed import Missed
 from videogen.store.backends.dual.settle import settle
 from videogen.store.backends.dual.sides import Side
-from videogen.store.copying import OWN_KINDS, Name, Read
-from videogen.store.migration import Pair, Progress, Tally
+from videogen.store.moving.copying import OWN_KINDS, Name, Read
+from videogen.store.moving.migration import Pair, Progress, Tally
 from videogen.store.primitives import Is, Record, RecordStore, Set, Unwritten, Write, either
 
 LOOK_S = 0.5

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
-from videogen.store.copying import OWN_KINDS, Name
+from videogen.store.moving.copying import OWN_KINDS, Name
 from videogen.store.primitives import Add, Is, MapIs, MapPut, MapRemove, Operation, Record, RecordStore, Set, Write
 
 KIND = f"{OWN_KINDS}missed"

@@ -18,7 +18,7 @@ from videogen.store.backends.doubt import write_ids
 from videogen.store.backends.dual.roles import Pairing, Roles
 from videogen.store.backends.dual.settle import EXPIRING_S, Unsettled, era, is_lost, settle
 from videogen.store.backends.dual.sides import Side
-from videogen.store.copying import COPYING, LAST_WRITE, OWN_KINDS, REVISION, Name
+from videogen.store.moving.copying import COPYING, LAST_WRITE, OWN_KINDS, REVISION, Name
 from videogen.store.primitives import (
     Add,
     BackendFacts,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from videogen.errors import InvalidStoreUrl, StoreConflict, StoreUnavailable
 from videogen.store.backends.dual.sides import Side
-from videogen.store.copying import OWN_KINDS
+from videogen.store.moving.copying import OWN_KINDS
 from videogen.store.primitives import Is, MapPut, Record, RecordStore, Set, Write
 
 KIND, KEY = f"{OWN_KINDS}primary", "pointer"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from videogen.errors import StoreInDoubt, StoreUnavailable
-from videogen.store.copying import COPYING, LAST_WRITE, REVISION, Name, Read, copy_record
+from videogen.store.moving.copying import COPYING, LAST_WRITE, REVISION, Name, Read, copy_record
 from videogen.store.primitives import Is, Record, RecordStore, Set, Write, every
 
 Outcome = Literal["same", "copied", "restored", "busy"]

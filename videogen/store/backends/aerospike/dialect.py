@@ -10,7 +10,7 @@ from aerospike_helpers.batch import records as _records
 from aerospike_helpers.operations import expression_operations, map_operations
 from aerospike_helpers.operations import operations as plain
 
-from videogen.store.backends.aerospike_bins import AGE, MAP, PAYLOAD, WRITE_ID
+from videogen.store.backends.aerospike.bins import AGE, MAP, PAYLOAD, WRITE_ID
 from videogen.store.primitives import (
     Add,
     Condition,

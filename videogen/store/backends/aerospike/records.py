@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
-from videogen.store.backends.aerospike_bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
-from videogen.store.backends.aerospike_doctor import pairs
+from videogen.store.backends.aerospike.bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
+from videogen.store.backends.aerospike.doctor import pairs
 from videogen.store.backends.doubt import fault, look_again, write_ids
 from videogen.store.primitives import BackendFacts, Record, RecordStore, Write
 
@@ -46,10 +46,10 @@ class AerospikeRecordStore(RecordStore):
             import aerospike
             from aerospike import exception
 
-            from videogen.store.backends import aerospike_dialect
+            from videogen.store.backends.aerospike import dialect
         except ImportError as error:
             raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[aerospike]'") from error
-        self._aerospike, self._errors, self._dialect = aerospike, exception, aerospike_dialect
+        self._aerospike, self._errors, self._dialect = aerospike, exception, dialect
         self._refusals = (exception.RecordNotFound, exception.RecordExistsError, exception.FilteredOut)
         self._ids = write_ids()
         parts, options = urlsplit(url), parse_qs(urlsplit(url).query)
@@ -267,14 +267,14 @@ class AerospikeRecordStore(RecordStore):
         return 0
 
     def examine(self) -> list[Finding]:
-        from videogen.store.backends import aerospike_doctor
+        from videogen.store.backends.aerospike import doctor
 
         names = tuple(dict.fromkeys((self._namespace, self._media)))
         there = {name for answer in self._info("namespaces").values() for name in answer.split(";")}
         skew = 0.0
         with contextlib.suppress(StoreUnavailable):  # a full server may not even let its clock be asked
             skew = time.time() - self.now() if self._namespace in there else 0.0
-        return aerospike_doctor.examine(aerospike_doctor.look(self._info, names, skew, self._where))
+        return doctor.examine(doctor.look(self._info, names, skew, self._where))
 
     def close(self) -> None:
         if self._pid == os.getpid():

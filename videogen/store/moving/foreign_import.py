@@ -14,9 +14,9 @@ from typing import Any, Literal
 from videogen.errors import ArtifactError, InvalidRequest, RecordNotFound, RegistryError, StoreUnavailable
 from videogen.models.spec import ModelSpec
 from videogen.requests import FILLED, AcceptedRequest, fingerprint, parse_request
-from videogen.store.foreign_redis import ForeignRedis, Unmapped, part_of
 from videogen.store.generations import Generations
-from videogen.store.migration import MOST_NAMED, TTL_SLACK_S, Progress, Tally
+from videogen.store.moving.foreign_redis import ForeignRedis, Unmapped, part_of
+from videogen.store.moving.migration import MOST_NAMED, TTL_SLACK_S, Progress, Tally
 from videogen.store.records import Json
 from videogen.store.sessions import Session
 from videogen.store.store import Store

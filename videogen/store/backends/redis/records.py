@@ -1,6 +1,6 @@
 """Records in Redis: a hash per record and a sorted set for its map, changed by one script on the server.
 
-A write is one call of `redis_write.lua`, so it happens whole or not at all, at a time that the server's clock tells.
+A write is one call of `write.lua`, so it happens whole or not at all, at a time that the server's clock tells.
 Redis answers before it has written to disk: with `appendfsync everysec`, a crash of its machine costs the last second
 of accepted writes, and without an append-only file it costs everything since the last snapshot.
 """
@@ -40,7 +40,7 @@ from videogen.store.primitives import (
 )
 
 NAMESPACE = "videogen"
-SCRIPT = Path(__file__).with_name("redis_write.lua")
+SCRIPT = Path(__file__).with_name("write.lua")
 CONNECT_S, ANSWER_S = 2.0, 3.0
 SEPARATOR = "\0"
 WRITTEN, PAYLOAD, WRITE_ID, BIN = b"w", b"p", b"i", b"b:"
@@ -204,7 +204,7 @@ class RedisRecordStore(RecordStore):
         return BackendFacts(self._where, f"Redis {info.get('redis_version')}", info.get("used_memory"), limit)
 
     def examine(self) -> list[Finding]:
-        from videogen.store.backends import redis_doctor
+        from videogen.store.backends.redis import doctor
 
         with self._asking():
             info: Any = self._redis.info()
@@ -214,7 +214,7 @@ class RedisRecordStore(RecordStore):
                 settings: Any = self._redis.config_get("*")
         except StoreUnavailable:  # a hosted Redis may refuse it
             settings = {}
-        return redis_doctor.examine(info, {_str(k): _str(v) for k, v in settings.items()}, skew, self._where)
+        return doctor.examine(info, {_str(k): _str(v) for k, v in settings.items()}, skew, self._where)
 
     def close(self) -> None:
         self._redis.close()

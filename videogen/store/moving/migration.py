@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
-from videogen.store.copying import OWN_KINDS, PAGE, Name, Read, copy_record
+from videogen.store.moving.copying import OWN_KINDS, PAGE, Name, Read, copy_record
 from videogen.store.primitives import Record, RecordStore
 
 BATCH = 64

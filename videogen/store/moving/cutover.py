@@ -17,8 +17,8 @@ from videogen.store.backends.dual.pointer import Standing
 from videogen.store.backends.dual.roles import CALL_S, POINTER_S
 from videogen.store.backends.dual.settle import settle
 from videogen.store.backends.dual.sides import Side
-from videogen.store.copying import Name
-from videogen.store.migration import MOST_NAMED, Pair, compare
+from videogen.store.moving.copying import Name
+from videogen.store.moving.migration import MOST_NAMED, Pair, compare
 from videogen.store.primitives import RecordStore
 
 MOST_SKEW_S = 2.0

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from videogen.errors import RecordDamaged
-from videogen.store.copying import Read, copy_record
+from videogen.store.moving.copying import Read, copy_record
 from videogen.store.primitives import NEVER, Is, MapPut, Record, RecordStore, Set, Write
 from videogen.store.queue import chunks
 from videogen.store.stats import REPLICA

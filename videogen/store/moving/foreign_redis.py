@@ -67,9 +67,9 @@ class Layout(_Table):
 
 def read_layout(name: str) -> Layout:
     """The layout that ships as `name`, or the TOML file there. Raises InvalidRequest, naming what is wrong in it."""
-    shipped = resources.files("videogen.store").joinpath("layouts")
+    shipped = resources.files("videogen.store.moving").joinpath("layouts")
     names = sorted(file.name.removesuffix(".toml") for file in shipped.iterdir() if file.name.endswith(".toml"))
-    allowed = f"{', '.join(names)}, or a TOML file like videogen/store/layouts/typescript.toml"
+    allowed = f"{', '.join(names)}, or a TOML file like videogen/store/moving/layouts/typescript.toml"
     try:
         text = shipped.joinpath(f"{name}.toml").read_text() if name in names else Path(name).read_text()
         return Layout(**tomllib.loads(text))
