@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.fixtures.servers import aerospike_url, redis_server
 from videogen.locks import file_lock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported; tests run side by side
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand on that it is ignored
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def eventually(condition, seconds=15.0):
 
 
 def test_a_grandchild_that_ignores_sigterm_is_ended_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes.end_group, "__defaults__", (0.5,))
+    monkeypatch.setattr(processes.end_group, "__defaults__", (3.0,))
     with running("parent", [sys.executable, "-c", PARENT], os.environ, tmp_path / "log") as child:
         assert eventually(lambda: "deaf" in child.log.read_text())
         grandchild = int(child.log.read_text().split()[0])
