@@ -1,0 +1,43 @@
+"""The bounds that the scheduler keeps, and who may have it wait for more work."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from videogen.scheduling.job import Priority
+
+AGEING_S: Mapping[Priority, float] = MappingProxyType({"interactive": 10.0, "standard": 60.0, "batch": 600.0})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Every bound of the scheduler. Times are seconds."""
+
+    ageing_s: Mapping[Priority, float] = field(default_factory=lambda: AGEING_S)
+    """How long a job of each class may be passed over. From then on it leads every run until it ends, the one first
+    that came of age first: nothing that comes of age after it leads before it."""
+    stretch: float = 3.0
+    """A job without a deadline should end within this many times what it takes alone on the device."""
+    fairness_s: float = 2.0
+    """Inside a class, how much more of the device (seconds over weight) a tenant may get for its earlier targets than
+    another that waits. Two that wait all the time stay within twice that and one run of each other."""
+    paused_max: int = 16
+    """Started generations that others may have pushed off the device, latents kept. 0 is no preemption."""
+    batch_max: int | None = None
+    """The largest batch, where that is less than what was measured."""
+    hold_max_s: float = 0.05
+    """The longest that a batch is held open for more, once and before its first step."""
+    fused_max_s: float = 0.1
+    """The longest run of more than one step: how long an arrival may find no boundary."""
+
+
+class Holding(Protocol):
+    """Decides how long a batch that isn't full is held open for others to come."""
+
+    def seconds(self, key: Hashable, present: int, wanted: int, slack: float, now: float) -> float:
+        """How long to hold `present` jobs where `wanted` would pay, the least slack among them given in seconds.
+
+        0 or less is not to hold. The scheduler cuts the answer to the policy's bound and to the slack.
+        """
+        ...

@@ -1,0 +1,380 @@
+"""Which generations take the next denoising step: a decision at every step boundary, nothing else.
+
+Whoever has a free stream asks `next`, runs what it says and reports it with `stepped`. No clock, no I/O, no threads.
+"""
+
+import itertools
+from bisect import bisect_left, insort
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from videogen.scheduling.admission import Backlog
+from videogen.scheduling.costs import Corrected, Costs, batch_that_pays
+from videogen.scheduling.fairness import Shares
+from videogen.scheduling.job import CLASSES, Job, Priority
+from videogen.scheduling.line import Line
+from videogen.scheduling.policy import Holding, Policy
+
+RANKS = range(2 * len(CLASSES))
+LATE_MOVES = 8
+"""How many jobs one decision finds late at most; the next ones are found by the decisions after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One denoiser call for these jobs, or, with `steps` > 1, all the steps that they have left in one."""
+
+    jobs: tuple[Job, ...]
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing to run before this time, unless a job is added: then ask again."""
+
+    until: float
+
+
+class Scheduler:
+    """Groups live generations by batch key and picks, at each step boundary, who steps.
+
+    Who leads: the job that came of age first, if any did; else the most urgent class, in it the earliest target whose
+    tenant is no further ahead than `Policy.fairness_s`; jobs that can't meet their target go after those that can,
+    unless their tenant is owed more than that. The rest of the batch is filled from the leader's key in the same
+    order, as far as T(B) pays and the leader's deadline allows. `costs` are corrected by what `stepped` tells.
+    """
+
+    def __init__(
+        self, costs: Costs, policy: Policy | None = None, *, streams: int = 1, holding: Holding | None = None
+    ) -> None:
+        self.costs = costs if isinstance(costs, Corrected) else Corrected(costs)
+        self.policy, self.streams = policy or Policy(), streams
+        self._holding = holding
+        self._orders = itertools.count()
+        self._jobs: dict[str, Job] = {}
+        self._shares = [Shares() for _ in CLASSES]
+        self._lines = self._new_lines()
+        self._by_key: dict[Hashable, list[Line]] = {}
+        self._ages: list[tuple[float, int, Job]] = []
+        self._backlog = Backlog()
+        self._paused: dict[str, Job] = {}
+        self._runs: dict[Run, float] = {}
+        self._holds: dict[Hashable, float] = {}
+        self._pays: dict[Hashable, tuple[int, float, float]] = {}
+
+    # What comes and goes
+
+    def add(self, job: Job, now: float) -> None:
+        """Raises ValueError for an id that is here already, or a job with no steps left or no weight."""
+        if job.id in self._jobs:
+            raise ValueError(f"id: {job.id!r} is scheduled already")
+        if job.remaining < 1 or not job.weight > 0:
+            raise ValueError(
+                f"job {job.id!r}: got {job.remaining} steps left, weight {job.weight}; allowed: more than 0"
+            )
+        job.order = next(self._orders)
+        self._aim(job)
+        job.late = self._is_late(job, now)
+        self._jobs[job.id] = job
+        self._enter(job)
+        self._wait(job)
+
+    def cancel(self, job_id: str) -> Job | None:
+        """Takes the job away: at once if it waits, at its step boundary if it is in a run. None if it isn't here."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        job.cancelled = True
+        if not job.busy:
+            self._take(job)
+            self._leave(job)
+        return job
+
+    def change(self, job_id: str, *, priority: Priority | None = None, deadline: float | None = None) -> None:
+        """What the job is from the next boundary on. One that isn't here is no error."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        if not job.busy:
+            self._take(job)
+        self._leave(job)
+        job.priority = priority or job.priority
+        job.deadline = job.deadline if deadline is None else deadline
+        job.late = False
+        self._aim(job)
+        self._jobs[job.id] = job
+        self._enter(job)
+        if not job.busy:
+            self._wait(job)
+
+    def next(self, now: float) -> Run | Hold | None:
+        """What a free stream should run now. The jobs of a run are busy until `stepped` or `failed`; None: nothing."""
+        if len(self._runs) >= self.streams:
+            return None
+        leader = self._leader(now)
+        if leader is None:
+            return None
+        key, waiting = leader.key, self._waiting_of(leader.key)
+        size = self._batch(leader, waiting, now)
+        until = self._hold_until(leader, waiting, now)
+        if until > now:
+            return Hold(until)
+        self._holds.pop(key, None)
+        jobs = self._fill(leader, size, now)
+        full = len(jobs) >= self._full_batch(key)
+        run = Run(tuple(jobs), self._steps(jobs, alone=full or not self._waiting_of(key)))
+        self._runs[run] = self._paying(key)[1]
+        return run
+
+    def stepped(self, run: Run, seconds: float, now: float) -> list[Job]:
+        """The run ended after so many seconds; gives the jobs that have all their steps now. They have left."""
+        jobs, streams = run.jobs, len(self._runs)
+        charged = self._runs.pop(run)
+        key = jobs[0].key
+        self.costs.observe(key, len(jobs), streams, seconds / run.steps)
+        self._pays.pop(key, None)
+        done = []
+        for job in jobs:
+            job.busy = False
+            job.steps_done += run.steps
+            self._shares_of(job).charge(job.tenant, seconds / len(jobs) - charged, job.weight)
+            if job.cancelled or job.remaining <= 0:
+                self._leave(job)
+                if not job.cancelled:
+                    done.append(job)
+            else:
+                self._wait(job)
+        return done
+
+    def failed(self, run: Run) -> list[Job]:
+        """The run came to nothing: its jobs leave. Gives those that nobody cancelled. Nothing is learned from it."""
+        self._runs.pop(run)
+        for job in run.jobs:
+            job.busy = False
+            self._leave(job)
+        return [job for job in run.jobs if not job.cancelled]
+
+    # What stands where
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def running(self) -> int:
+        """Jobs in runs."""
+        return sum(len(run.jobs) for run in self._runs)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in no run, also those that started."""
+        return len(self._jobs) - self.running
+
+    def position(self, job_id: str) -> int | None:
+        """How many jobs go before it by class and target; 0 for one in a run, None for one that isn't here."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        return 0 if job.busy else self._ahead(job)[0]
+
+    def eta(self, job_id: str, now: float) -> float | None:
+        """Seconds until it will have ended, as far as one can tell now; None for one that isn't here."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return None
+        return (0.0 if job.busy else self._ahead(job)[1]) + self._own(job, self._count_of(job.key))
+
+    def completion(self, job: Job, now: float) -> float:
+        """When `job`, which is not here, would end if it were added now: for admission. Later arrivals may delay it."""
+        job.order = next(self._orders)
+        self._aim(job)
+        job.late = self._is_late(job, now)
+        return now + self._ahead(job)[1] + self._own(job, self._count_of(job.key) + 1)
+
+    def work(self, now: float) -> float:
+        """Seconds that the device needs for all that is here."""
+        return self._backlog.before(len(RANKS), (0.0, 0), self._started(), self._cost)[1]
+
+    # Inside
+
+    def _new_lines(self) -> list[Line]:
+        return [Line(self._shares[rank // 2]) for rank in RANKS]
+
+    def _shares_of(self, job: Job) -> Shares:
+        return self._shares[job.rank // 2]
+
+    def _aim(self, job: Job) -> None:
+        """Sets what the job is sorted by."""
+        alone = self._time(job.key, job.steps, 1)
+        job.target = job.deadline if job.deadline is not None else job.arrived + self.policy.stretch * alone
+        job.aged_at = job.arrived + self.policy.ageing_s[job.priority]
+        job.entry = (job.target, job.order, job)
+
+    def _time(self, key: Hashable, steps: int, batch: int) -> float:
+        return steps * self.costs.step(key, batch, 1) + self.costs.rest(key, batch, 1)
+
+    def _is_late(self, job: Job, now: float) -> bool:
+        return now + self._time(job.key, job.remaining, 1) > job.target
+
+    def _enter(self, job: Job) -> None:
+        self._shares_of(job).join(job.tenant)
+        insort(self._ages, (job.aged_at, job.order, job))
+        self._backlog.add(job)
+
+    def _leave(self, job: Job) -> None:
+        del self._jobs[job.id]
+        self._shares_of(job).leave(job.tenant)
+        del self._ages[bisect_left(self._ages, (job.aged_at, job.order))]
+        self._backlog.remove(job)
+
+    def _wait(self, job: Job) -> None:
+        lines = self._by_key.get(job.key)
+        if lines is None:
+            lines = self._by_key[job.key] = self._new_lines()
+        rank = job.rank
+        self._lines[rank].add(job)
+        lines[rank].add(job)
+        if job.steps_done:
+            self._paused[job.id] = job
+
+    def _take(self, job: Job) -> None:
+        rank, lines = job.rank, self._by_key[job.key]
+        self._lines[rank].remove(job)
+        lines[rank].remove(job)
+        if not any(map(len, lines)):
+            del self._by_key[job.key]
+        self._paused.pop(job.id, None)
+
+    def _set_late(self, job: Job) -> None:
+        self._take(job)
+        self._backlog.remove(job)
+        job.late = True
+        self._backlog.add(job)
+        self._wait(job)
+
+    def _waiting_of(self, key: Hashable) -> int:
+        return sum(map(len, self._by_key.get(key, ())))
+
+    def _leader(self, now: float) -> Job | None:
+        if len(self._paused) > self.policy.paused_max:
+            return self._paused_first(now)
+        for aged_at, _, job in self._ages:
+            if aged_at > now:
+                break
+            if not job.busy:
+                return job
+        moves = LATE_MOVES
+        for number, shares in enumerate(self._shares):
+            line, late = self._lines[2 * number], self._lines[2 * number + 1]
+            while line.jobs:
+                least = line.floor()
+                if late.floor() + self.policy.fairness_s < least:
+                    break
+                job = line.first(least + self.policy.fairness_s)
+                if job is None or not moves or not self._is_late(job, now):
+                    shares.raise_floor(least)
+                    return job
+                self._set_late(job)
+                moves -= 1
+            if late.jobs:
+                shares.raise_floor(late.floor())
+                return late.first(late.floor() + self.policy.fairness_s)
+        return None
+
+    def _paused_first(self, now: float, key: Hashable | None = None) -> Job | None:
+        """Of what started, of a key or of all, the one that goes first."""
+        of = [job for job in self._paused.values() if key is None or job.key == key]
+        return min(of, key=lambda job: (min(now, job.aged_at) - now, job.rank, job.target, job.order), default=None)
+
+    def _most(self, key: Hashable) -> int:
+        return min(self.costs.batch_max(key), self.policy.batch_max or self.costs.batch_max(key))
+
+    def _batch(self, leader: Job, waiting: int, now: float) -> int:
+        """How many jobs this run takes: what pays, but no more than the leader's deadline allows."""
+        key, busy = leader.key, len(self._runs)
+        size = batch_that_pays(self.costs, key, waiting, busy=busy, streams=self.streams, most=self._most(key))
+        if leader.deadline is None or leader.late:
+            return size
+        time = leader.deadline - now - self.costs.rest(key, 1, 1)
+        while size > 1 and leader.remaining * self.costs.step(key, size, busy + 1) > time:
+            size -= 1
+        return size
+
+    def _full_batch(self, key: Hashable) -> int:
+        return self._paying(key)[0]
+
+    def _paying(self, key: Hashable) -> tuple[int, float, float]:
+        """With jobs enough: the batch that pays, and the device's seconds per job of a step and of the rest."""
+        found = self._pays.get(key)
+        if found is None:
+            most, streams = self._most(key), self.streams
+            size = batch_that_pays(self.costs, key, most * streams, streams=streams, most=most)
+            each = size * streams
+            found = size, self.costs.step(key, size, streams) / each, self.costs.rest(key, size, streams) / each
+            self._pays[key] = found
+        return found
+
+    def _hold_until(self, leader: Job, waiting: int, now: float) -> float:
+        """Until when the leader's batch is held open; `now` or before it is not to hold."""
+        key = leader.key
+        full = self._full_batch(key)
+        idle = waiting == len(self._jobs) - self.running
+        if self._holding is None or waiting >= full or not idle or self._paused:
+            return now
+        jobs = [job for line in self._by_key[key] for _, _, job in line.jobs]
+        slack = min(job.target - now - self._time(key, job.remaining, full) for job in jobs)
+        if key not in self._holds:
+            wish = self._holding.seconds(key, waiting, full, slack, now)
+            if wish <= 0:
+                return now
+            self._holds[key] = now + min(wish, self.policy.hold_max_s)
+        return min(self._holds[key], now + slack)
+
+    def _fill(self, leader: Job, size: int, now: float) -> list[Job]:
+        """The leader and who joins it, busy from now on."""
+        key, jobs, lines = leader.key, [leader], self._by_key[leader.key]
+        self._start(leader)
+        rank = 0
+        while len(jobs) < size and rank < len(RANKS):
+            if len(self._paused) > self.policy.paused_max:
+                job = self._paused_first(now, key)
+                if job is None:
+                    break
+            else:
+                job = lines[rank].first(self._lines[rank].floor() + self.policy.fairness_s)
+                if job is None:
+                    rank += 1
+                    continue
+            self._start(job)
+            jobs.append(job)
+        return jobs
+
+    def _start(self, job: Job) -> None:
+        self._take(job)
+        job.busy = True
+        self._shares_of(job).charge(job.tenant, self._paying(job.key)[1], job.weight)
+
+    def _steps(self, jobs: list[Job], *, alone: bool) -> int:
+        """All that the jobs have left, where nothing could join them and it doesn't take long; else 1."""
+        left, key = jobs[0].remaining, jobs[0].key
+        long = left * self.costs.step(key, len(jobs), len(self._runs) + 1) > self.policy.fused_max_s
+        return 1 if not alone or long or any(job.remaining != left for job in jobs) else left
+
+    def _count_of(self, key: Hashable) -> int:
+        return self._waiting_of(key) + sum(len(run.jobs) for run in self._runs if run.jobs[0].key == key)
+
+    def _started(self) -> list[Job]:
+        return [*self._paused.values(), *(job for run in self._runs for job in run.jobs)]
+
+    def _cost(self, key: Hashable, steps: int) -> float:
+        """The device's seconds of a job with so many steps, in batches that pay."""
+        _, step, rest = self._paying(key)
+        return steps * step + rest
+
+    def _ahead(self, job: Job) -> tuple[int, float]:
+        return self._backlog.before(job.rank, job.entry[:2], self._started(), self._cost)
+
+    def _own(self, job: Job, together: int) -> float:
+        """Seconds from its next step to its end, in a batch with others of its key."""
+        size = min(together, self._full_batch(job.key))
+        streams = self.streams if together > size else 1
+        return job.remaining * self.costs.step(job.key, size, streams) + self.costs.rest(job.key, size, streams)
