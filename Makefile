@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-aerospike test-faults pytest story lint types bench train-tiny constraints clean
+.PHONY: help setup demo dev test test-aerospike test-faults pytest story lint types bench protos train-tiny constraints clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ types: $(READY) ## Types, by ty
 
 bench: $(READY) ## Measure what the README reports; takes a while, wants a quiet machine
 	$(BIN)/python -m tests.benchmarks
+
+protos: $(READY) ## Write the Python of the gRPC interface again from its protos
+	$(BIN)/python -m videogen.protos.generate
 
 train-tiny: $(READY) ## Train videogen-tiny again from its seeds; resumes where it stopped
 	$(BIN)/python -m training
