@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 class Limits:
     """How much one tick does, and how much waits for a device at once. Times in seconds."""
 
-    run_s: float = 120.0
-    """A run costs some six seconds to start, so it gets work for this long, by what a video takes on its engine,"""
-    most_per_batch: int = 4096
+    run_s: float = 300.0
+    """A run costs some six seconds to start: 2 % of this much work, by what a video takes on its engine,"""
+    most_per_batch: int = 8192
     """but no more requests than this; its list of them is one record."""
     requests_per_batch: int = 256
     """Where nothing is known of the version's speed."""
