@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "demo_times": (),
     "store": (),
     "queue_depth": (),
+    "scheduler_decision": (),
     "dual_write": (),
     "cache_policy": (),
     "gates_power": ("--champion", f"{SHIPPED}/1", "--candidate", f"{SHIPPED}/2", "--target", "openvino"),

@@ -40,7 +40,7 @@ def play(
         *((time, next(orders), "call", call) for time, call in at),
     ]
     heapq.heapify(events)
-    busy, wake = 0, math.inf
+    busy, wake = 0, 0.0
     while events or busy or len(scheduler):
         now = min(events[0][0] if events else math.inf, wake)
         assert now < math.inf, "jobs wait and nothing will ever happen"

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-NEAR = 1.01
+NEAR = 1.02
 """Of two batch sizes whose rates are this close, the smaller is as good."""
 
 
@@ -104,8 +104,8 @@ class Corrected:
         self.costs, self._gain, self._bound = costs, gain, bound
         self._factors: dict[Hashable, dict[tuple[int, int] | None, tuple[float, int]]] = {}
 
-    def factor(self, key: Hashable, batch: int, streams: int) -> float:
-        """Real over expected seconds of a step."""
+    def factor(self, key: Hashable, batch: int | None, streams: int) -> float:
+        """Real over expected seconds of a step; without a batch, of the key's steps in general."""
         seen = self._factors.get(key)
         if seen is None:
             return 1.0

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 Priority: TypeAlias = Literal["interactive", "standard", "batch"]
 CLASSES: tuple[Priority, ...] = ("interactive", "standard", "batch")
 """The most urgent first."""
+_RANKS = {name: 2 * number for number, name in enumerate(CLASSES)}
 
 
 @dataclass(slots=True, eq=False)
@@ -45,4 +46,4 @@ class Job:
     @property
     def rank(self) -> int:
         """Its class, and whether it is late: two ranks a class, the smaller goes first."""
-        return 2 * CLASSES.index(self.priority) + self.late
+        return _RANKS[self.priority] + self.late

@@ -21,7 +21,8 @@ class Policy:
     """A job without a deadline should end within this many times what it takes alone on the device."""
     fairness_s: float = 2.0
     """Inside a class, how much more of the device (seconds over weight) a tenant may get for its earlier targets than
-    another that waits. Two that wait all the time stay within twice that and one run of each other."""
+    another that waits. Two that wait all the time stay within twice that and two runs of each other, but for what
+    `paused_max` makes end first."""
     paused_max: int = 16
     """Started generations that others may have pushed off the device, latents kept. 0 is no preemption."""
     batch_max: int | None = None

@@ -9,14 +9,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from videogen.scheduling.admission import Backlog
-from videogen.scheduling.costs import Corrected, Costs, batch_that_pays
+from videogen.scheduling.costs import NEAR, Corrected, Costs, batch_that_pays
 from videogen.scheduling.fairness import Shares
 from videogen.scheduling.job import CLASSES, Job, Priority
 from videogen.scheduling.line import Line
 from videogen.scheduling.policy import Holding, Policy
 
 RANKS = range(2 * len(CLASSES))
-LATE_MOVES = 8
+LATE_MOVES = 4
 """How many jobs one decision finds late at most; the next ones are found by the decisions after it."""
 
 
@@ -60,7 +60,7 @@ class Scheduler:
         self._paused: dict[str, Job] = {}
         self._runs: dict[Run, float] = {}
         self._holds: dict[Hashable, float] = {}
-        self._pays: dict[Hashable, tuple[int, float, float]] = {}
+        self._pays: dict[Hashable, tuple[int, float, float, float]] = {}
 
     # What comes and goes
 
@@ -132,7 +132,6 @@ class Scheduler:
         charged = self._runs.pop(run)
         key = jobs[0].key
         self.costs.observe(key, len(jobs), streams, seconds / run.steps)
-        self._pays.pop(key, None)
         done = []
         for job in jobs:
             job.busy = False
@@ -184,7 +183,10 @@ class Scheduler:
         return (0.0 if job.busy else self._ahead(job)[1]) + self._own(job, self._count_of(job.key))
 
     def completion(self, job: Job, now: float) -> float:
-        """When `job`, which is not here, would end if it were added now: for admission. Later arrivals may delay it."""
+        """When `job`, which is not here, would end if it were added now: for admission.
+
+        It errs late, up to twice the wait, where jobs ahead could share its batch. Later arrivals may delay it.
+        """
         job.order = next(self._orders)
         self._aim(job)
         job.late = self._is_late(job, now)
@@ -256,7 +258,7 @@ class Scheduler:
 
     def _leader(self, now: float) -> Job | None:
         if len(self._paused) > self.policy.paused_max:
-            return self._paused_first(now)
+            return self._paused_by_turn(now)[-1]
         for aged_at, _, job in self._ages:
             if aged_at > now:
                 break
@@ -280,18 +282,26 @@ class Scheduler:
                 return late.first(late.floor() + self.policy.fairness_s)
         return None
 
-    def _paused_first(self, now: float, key: Hashable | None = None) -> Job | None:
-        """Of what started, of a key or of all, the one that goes first."""
-        of = [job for job in self._paused.values() if key is None or job.key == key]
-        return min(of, key=lambda job: (min(now, job.aged_at) - now, job.rank, job.target, job.order), default=None)
+    def _allowed(self, rank: int) -> float:
+        """What a tenant may have got that joins a run: no more than those who wait, and what fairness allows."""
+        on_time, late = self._lines[rank - rank % 2].floor(), self._lines[rank - rank % 2 + 1].floor()
+        if rank % 2 == 0:
+            late += self.policy.fairness_s
+        return min(on_time, late) + self.policy.fairness_s
+
+    def _paused_by_turn(self, now: float, key: Hashable | None = None) -> list[Job]:
+        """What started, of a key or of all; the one that goes first is last."""
+        of = [(min(now, job.aged_at), job.rank, *job.entry) for job in self._paused.values() if key in (None, job.key)]
+        return [entry[-1] for entry in sorted(of, reverse=True)]
 
     def _most(self, key: Hashable) -> int:
         return min(self.costs.batch_max(key), self.policy.batch_max or self.costs.batch_max(key))
 
     def _batch(self, leader: Job, waiting: int, now: float) -> int:
         """How many jobs this run takes: what pays, but no more than the leader's deadline allows."""
-        key, busy = leader.key, len(self._runs)
-        size = batch_that_pays(self.costs, key, waiting, busy=busy, streams=self.streams, most=self._most(key))
+        key, busy, size = leader.key, len(self._runs), self._full_batch(leader.key)
+        if waiting < size * (self.streams - busy):
+            size = batch_that_pays(self.costs, key, waiting, busy=busy, streams=self.streams, most=self._most(key))
         if leader.deadline is None or leader.late:
             return size
         time = leader.deadline - now - self.costs.rest(key, 1, 1)
@@ -302,15 +312,16 @@ class Scheduler:
     def _full_batch(self, key: Hashable) -> int:
         return self._paying(key)[0]
 
-    def _paying(self, key: Hashable) -> tuple[int, float, float]:
-        """With jobs enough: the batch that pays, and the device's seconds per job of a step and of the rest."""
-        found = self._pays.get(key)
-        if found is None:
+    def _paying(self, key: Hashable) -> tuple[int, float, float, float]:
+        """With jobs enough: the batch that pays, the device's seconds per job of a step and of the rest; the correction
+        under which that is so."""
+        factor, found = self.costs.factor(key, None, self.streams), self._pays.get(key)
+        if found is None or not 1 / NEAR < factor / found[3] < NEAR:
             most, streams = self._most(key), self.streams
             size = batch_that_pays(self.costs, key, most * streams, streams=streams, most=most)
             each = size * streams
-            found = size, self.costs.step(key, size, streams) / each, self.costs.rest(key, size, streams) / each
-            self._pays[key] = found
+            step, rest = self.costs.step(key, size, streams) / each, self.costs.rest(key, size, streams) / each
+            found = self._pays[key] = size, step, rest, factor
         return found
 
     def _hold_until(self, leader: Job, waiting: int, now: float) -> float:
@@ -333,14 +344,15 @@ class Scheduler:
         """The leader and who joins it, busy from now on."""
         key, jobs, lines = leader.key, [leader], self._by_key[leader.key]
         self._start(leader)
-        rank = 0
+        rank, paused = 0, None
         while len(jobs) < size and rank < len(RANKS):
             if len(self._paused) > self.policy.paused_max:
-                job = self._paused_first(now, key)
-                if job is None:
+                paused = self._paused_by_turn(now, key) if paused is None else paused
+                if not paused:
                     break
+                job = paused.pop()
             else:
-                job = lines[rank].first(self._lines[rank].floor() + self.policy.fairness_s)
+                job = lines[rank].first(self._allowed(rank)) if lines[rank].jobs else None
                 if job is None:
                     rank += 1
                     continue
@@ -367,7 +379,7 @@ class Scheduler:
 
     def _cost(self, key: Hashable, steps: int) -> float:
         """The device's seconds of a job with so many steps, in batches that pay."""
-        _, step, rest = self._paying(key)
+        _, step, rest, _ = self._paying(key)
         return steps * step + rest
 
     def _ahead(self, job: Job) -> tuple[int, float]:

@@ -1,0 +1,105 @@
+"""What a scheduling decision costs with few and many waiting, and its share of a step.
+
+    python -m tests.benchmarks.scheduler_decision
+
+Jobs are of 40 keys, 1,000 tenants, three classes, four numbers of steps, half of them with deadlines; as many arrive as
+end. The device is synthetic: its step takes 40 + 5·B ms on the simulated clock; only the scheduler's own time is real.
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+from tests.benchmarks.shared import table, write
+from videogen.scheduling.costs import Affine
+from videogen.scheduling.job import CLASSES, Job
+from videogen.scheduling.scheduler import Run, Scheduler
+
+COSTS = Affine(0.04, 0.005)
+OPERATIONS = ("next", "stepped", "add", "cancel", "position", "eta", "completion", "work")
+LIMIT_US = 200.0
+
+
+class Load:
+    """A scheduler with always so many waiting, and the microseconds of what was asked of it."""
+
+    def __init__(self, waiting: int) -> None:
+        self.scheduler, self.waiting, self.now = Scheduler(COSTS), waiting, 0.0
+        self.taken: dict[str, list[float]] = {name: [] for name in OPERATIONS}
+        self.step_shares: list[float] = []
+        self._chance, self._ids = random.Random(1), count()
+
+    def job(self) -> Job:
+        chance = self._chance
+        return Job(
+            id=str(next(self._ids)),
+            key=("version", chance.randrange(40)),
+            steps=chance.choice((4, 8, 20, 50)),
+            tenant=str(chance.randrange(1000)),
+            priority=chance.choice(CLASSES),
+            arrived=self.now,
+            deadline=chance.choice((None, self.now + chance.uniform(1, 2000))),
+        )
+
+    def fill(self) -> None:
+        while len(self.scheduler) < self.waiting:
+            self._timed("add", partial(self.scheduler.add, self.job(), self.now))
+
+    def boundary(self) -> None:
+        run = self._timed("next", lambda: self.scheduler.next(self.now))
+        assert isinstance(run, Run)
+        seconds = run.steps * COSTS.step(run.jobs[0].key, len(run.jobs), 1)
+        self.now += seconds
+        self._timed("stepped", lambda: self.scheduler.stepped(run, seconds, self.now))
+        self.step_shares.append((self.taken["next"][-1] + self.taken["stepped"][-1]) / 1e6 / seconds)
+
+    def ask(self) -> None:
+        known, new = self._chance.choice(list(self.scheduler._jobs)), self.job()
+        self._timed("position", lambda: self.scheduler.position(known))
+        self._timed("eta", lambda: self.scheduler.eta(known, self.now))
+        self._timed("completion", lambda: self.scheduler.completion(new, self.now))
+        self._timed("work", lambda: self.scheduler.work(self.now))
+        self._timed("cancel", lambda: self.scheduler.cancel(known))
+
+    def _timed(self, name: str, call: Callable[[], object]) -> object:
+        start = time.perf_counter()
+        answer = call()
+        self.taken[name].append(1e6 * (time.perf_counter() - start))
+        return answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--waiting", type=int, nargs="+", default=[100, 1_000, 10_000])
+    parser.add_argument("--boundaries", type=int, default=2_000)
+    options = parser.parse_args()
+    rows: dict[str, list[str]] = {}
+    for waiting in options.waiting:
+        load = Load(waiting)
+        load.fill()
+        for number in range(options.boundaries):
+            load.boundary()
+            load.fill()
+            if number % 20 == 0:
+                load.ask()
+                load.fill()
+        for name, taken in load.taken.items():
+            taken.sort()
+            median, high = statistics.median(taken), taken[int(0.99 * len(taken))]
+            rows.setdefault(f"`{name}`, µs", []).append(f"{median:.0f} ({high:.0f})")
+        over = sum(1 for taken in load.taken["next"] if taken > LIMIT_US) / len(load.taken["next"])
+        rows.setdefault(f"decisions over {LIMIT_US:.0f} µs", []).append(f"{over:.2%}")
+        shares = statistics.median(load.step_shares)
+        rows.setdefault("`next` and `stepped`, share of the step", []).append(f"{shares:.3%}")
+    lines = ["Median, in brackets the 99th percentile; shares are medians of what each boundary's run took."]
+    head = ["what", *(f"{waiting:,} waiting" for waiting in options.waiting)]
+    body = [[name, *cells] for name, cells in rows.items()]
+    write("scheduler_decision", "A scheduling decision", __spec__.name, [*lines, *table(head, body)])
+
+
+if __name__ == "__main__":
+    main()

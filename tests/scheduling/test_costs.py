@@ -1,0 +1,56 @@
+"""T(B) between and beyond what was measured, and its correction."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videogen.scheduling.costs import NEAR, Affine, Corrected, Profiled, Table, batch_that_pays
+
+
+def test_a_profile_is_read_between_and_beyond_its_points():
+    costs = Profiled({"x": Table({(1, 1): 1.0, (4, 1): 2.5, (8, 1): 4.0}, {(1, 1): 0.1})})
+    assert costs.step("x", 1, 1) == 1.0
+    assert costs.step("x", 2, 1) == 1.5
+    assert costs.step("x", 16, 1) == 8.0
+    assert costs.step("x", 4, 2) == 5.0
+    assert costs.rest("x", 3, 1) == pytest.approx(0.3)
+    assert costs.batch_max("x") == 8
+    with pytest.raises(KeyError):
+        costs.step("y", 1, 1)
+
+
+@given(st.integers(1, 40), st.lists(st.floats(0.001, 1), min_size=1, max_size=16))
+def test_the_batch_that_pays_is_near_the_best(waiting, seconds):
+    costs = Profiled({"x": Table({(size, 1): each for size, each in enumerate(seconds, 1)})})
+    chosen = batch_that_pays(costs, "x", waiting, most=len(seconds))
+    sizes = range(1, min(waiting, len(seconds)) + 1)
+    assert chosen / costs.step("x", chosen, 1) >= max(size / costs.step("x", size, 1) for size in sizes) / NEAR
+
+
+def test_steps_that_take_longer_are_believed_soon_and_one_stall_is_not():
+    costs, noise = Corrected(Affine(0.04, 0.005)), random.Random(1)
+    for _ in range(50):
+        costs.observe("x", 4, 1, 0.09 * noise.uniform(0.9, 1.1))
+    assert costs.step("x", 4, 1) == pytest.approx(0.09, rel=0.1)
+    assert costs.step("x", 8, 1) == pytest.approx(0.12, rel=0.1), "what was not seen follows its key"
+    assert costs.step("y", 4, 1) == pytest.approx(0.06)
+    before = costs.step("x", 4, 1)
+    costs.observe("x", 4, 1, 60.0)
+    assert costs.step("x", 4, 1) <= 1.11 * before
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=200))
+def test_a_correction_is_bounded_whatever_is_observed(seconds):
+    costs = Corrected(Affine(0.04, 0.005), bound=4.0)
+    for each in seconds:
+        costs.observe("x", 1, 1, each)
+    assert 0.25 <= costs.factor("x", 1, 1) <= 4.0
+
+
+def test_what_is_no_longer_served_is_forgotten():
+    costs = Corrected(Affine(0.04, 0.005))
+    costs.observe("x", 1, 1, 0.09)
+    costs.forget("x")
+    assert costs.factor("x", 1, 1) == 1.0
