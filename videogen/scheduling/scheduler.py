@@ -242,7 +242,7 @@ class Scheduler:
         rank, lines = job.rank, self._by_key[job.key]
         self._lines[rank].remove(job)
         lines[rank].remove(job)
-        if not any(map(len, lines)):
+        if not lines[rank].jobs and not any(line.jobs for line in lines):
             del self._by_key[job.key]
         self._paused.pop(job.id, None)
 
@@ -254,7 +254,7 @@ class Scheduler:
         self._wait(job)
 
     def _waiting_of(self, key: Hashable) -> int:
-        return sum(map(len, self._by_key.get(key, ())))
+        return sum(len(line.jobs) for line in self._by_key.get(key, ()))
 
     def _leader(self, now: float) -> Job | None:
         if len(self._paused) > self.policy.paused_max:
@@ -343,7 +343,8 @@ class Scheduler:
     def _fill(self, leader: Job, size: int, now: float) -> list[Job]:
         """The leader and who joins it, busy from now on."""
         key, jobs, lines = leader.key, [leader], self._by_key[leader.key]
-        self._start(leader)
+        cost = self._paying(key)[1]
+        self._start(leader, cost)
         rank, paused = 0, None
         while len(jobs) < size and rank < len(RANKS):
             if len(self._paused) > self.policy.paused_max:
@@ -356,14 +357,14 @@ class Scheduler:
                 if job is None:
                     rank += 1
                     continue
-            self._start(job)
+            self._start(job, cost)
             jobs.append(job)
         return jobs
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job, cost: float) -> None:
         self._take(job)
         job.busy = True
-        self._shares_of(job).charge(job.tenant, self._paying(job.key)[1], job.weight)
+        self._shares_of(job).charge(job.tenant, cost, job.weight)
 
     def _steps(self, jobs: list[Job], *, alone: bool) -> int:
         """All that the jobs have left, where nothing could join them and it doesn't take long; else 1."""
