@@ -16,6 +16,10 @@
     - RecordNotFound, RecordDamaged, StoreConflict, LeaseLost, StoreUnavailable
     - RecordExpired: a RecordNotFound that was there until lately
     - InvalidStoreUrl: a StoreUnavailable whose URL is at fault
+  + AccessError: who calls may not
+    - Unauthenticated: no key, or none that is known
+    - Forbidden: the key does not cover it
+    - RateLimited: too much for now
   + RegistryError
     - VersionNotFound, RegistryUnavailable
   + MediaError
@@ -26,6 +30,7 @@
 """
 
 import re
+from collections.abc import Mapping
 
 
 class VideogenError(Exception):
@@ -147,6 +152,29 @@ class InvalidStoreUrl(StoreUnavailable):
 
 class StoreInDoubt(StoreUnavailable):
     """The store did not answer a write: it may have happened or not, and may happen yet."""
+
+
+class AccessError(VideogenError):
+    """Who calls may not have what is asked."""
+
+
+class Unauthenticated(AccessError):
+    """No API key came with the call, or none that is known and in force."""
+
+
+class Forbidden(AccessError):
+    """The caller's API key does not cover this."""
+
+
+class RateLimited(AccessError):
+    """Too much of something for now. `retry_after_s`: when the same call may pass; `headers`: the same for HTTP."""
+
+    def __init__(self, message: str, retry_after_s: float, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.headers = retry_after_s, dict(headers or {})
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (str(self), self.retry_after_s, self.headers)
 
 
 class RegistryError(VideogenError):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from videogen.requests import AcceptedRequest, Lane
+from videogen.store.api_keys import ApiKeys
 from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
@@ -59,6 +60,7 @@ class Store:
         self._batches = Batches(records, self._queue, self.limits)
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
         self._keys = IdempotencyKeys(records, self.limits.keep_requests)
+        self.api_keys = ApiKeys(records)
         self.rate_limits, self.sessions = RateLimits(records), Sessions(records, self.limits.keep_sessions)
 
     @classmethod
