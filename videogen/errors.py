@@ -20,6 +20,7 @@
     - Unauthenticated: no key, or none that is known
     - Forbidden: the key does not cover it
     - RateLimited: too much for now
+  + Overloaded: more work waits than can be done in time
   + RegistryError
     - VersionNotFound, RegistryUnavailable
   + MediaError
@@ -175,6 +176,17 @@ class RateLimited(AccessError):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (str(self), self.retry_after_s, self.headers)
+
+
+class Overloaded(VideogenError):
+    """More work waits than can be done in time. In seconds: when to come again, and when it would have been done."""
+
+    def __init__(self, message: str, retry_after_s: float, eta_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.eta_s = retry_after_s, eta_s
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (str(self), self.retry_after_s, self.eta_s)
 
 
 class RegistryError(VideogenError):
