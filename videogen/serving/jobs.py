@@ -1,15 +1,27 @@
-"""What the service's core hands to its faces: callers and what they see of their jobs."""
+"""What the service's core hands to its faces: who calls, a job as it stands, what it cost, what is served."""
 
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from videogen.models.spec import ModelSpec
 from videogen.requests import Request
 from videogen.store.records import RequestState, VideoRecord
 
 T = TypeVar("T")
-JobStatus = Literal["queued", "in_progress", "completed", "failed"]
-CacheUse = Literal["hit", "joined", "miss"]
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "failed"]
+CacheUse: TypeAlias = Literal["hit", "joined", "miss"]
+
+STATUS: Mapping[RequestState, Status] = {
+    "queued": "queued",
+    "assigned": "queued",
+    "running": "in_progress",
+    "done": "completed",
+    "failed": "failed",
+    "cancelled": "failed",
+    "expired": "failed",
+}
+"""A request's state in the store -> the four of OpenAI's video API, which its client's polling knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +35,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a video took: seconds of the device, US dollars where its price is known, and whether the work was new."""
+    """What a job took of the device: `gpu_seconds` is its share of the calls it was in, `cost_usd` None unpriced.
+
+    `cache`: its video was there ("hit"), was being made for another ("joined"), or was made for it ("miss").
+    """
 
     gpu_seconds: float
     cost_usd: float | None
@@ -32,7 +47,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a request has no video: `code` for programs, `param` the field at fault."""
+    """Why a job failed; `param` is the request's field at fault, if one is."""
 
     code: str
     message: str
@@ -41,10 +56,13 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class VideoJob:
-    """A request and what became of it. Times are Unix seconds; `progress` is in [0, 1]; `request` has every field."""
+    """One request as it stands. `progress` in [0, 1]; `created_at`, `completed_at`, `expires_at` in Unix seconds.
+
+    `request` has every field filled. `queue_position` and `eta_seconds` are estimates, None once it has ended.
+    """
 
     id: str
-    status: JobStatus
+    status: Status
     state: RequestState
     request: Request
     model: str
@@ -62,23 +80,40 @@ class VideoJob:
     video: VideoRecord | None = None
     ungated: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Some of a list, in order; the id of the last asks for those after it."""
-
-    data: tuple[T, ...]
-    has_more: bool
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("completed", "failed")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A version that is served. `created_at`: when it began to be, in Unix seconds."""
+    """A version that is served and what may be asked of it. One that is `ungated` has not passed its gates."""
 
     name: str
     label: str
     version_digest: str
-    spec: ModelSpec
-    champion: bool
     ungated: bool
     created_at: float
+    """Unix seconds at which this service began to serve it."""
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A finished video's bytes. `digest` is the sha256 of the whole, `size` in bytes."""
+
+    digest: str
+    size: int
+    read: Callable[[int, int], AsyncIterator[bytes]]
+
+    def stream(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to `stop` in pieces, read as they are taken. Raises RecordDamaged meanwhile."""
+        return self.read(start, self.size if stop is None else stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, and whether more of it follows."""
+
+    items: tuple[T, ...]
+    has_more: bool
