@@ -90,6 +90,8 @@ class BackendMachine(RuleBasedStateMachine):
         after = data.draw(st.sampled_from(["", *sorted(self.map_keys)]) | MAP_KEYS)
         asked = (kind, self.run + key, after, limit)
         assert self.backend.map_range(*asked) == self.model.map_range(*asked)
+        keys = [self.run + key for key in KEYS]
+        assert self.backend.map_heads(kind, keys, limit) == [self.model.map_range(kind, one, "", limit) for one in keys]
 
     @invariant()
     def both_hold_the_same(self) -> None:

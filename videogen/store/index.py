@@ -14,6 +14,7 @@ SHARDS = 16
 """Records per lane: backends that rewrite a whole record per operation want them small."""
 PAGE = 256
 HOUR = 3600
+Page = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class LiveIndex:
     def __init__(self, records: RecordStore) -> None:
         self.records = records
 
-    def put(self, lane: Lane, turn: str, request_id: str) -> Write:
-        entry = MapPut(turn + request_id, repr(self.records.now()))
+    def put(self, lane: Lane, turn: str, request_id: str, at: float | None = None) -> Write:
+        """`at`: the store's time, asked for if it is None."""
+        entry = MapPut(turn + request_id, repr(self.records.now() if at is None else at))
         return Write(self.kind, self._shard(lane, request_id), (entry,))
 
     def remove(self, lane: Lane, turn: str, request_id: str) -> Write:
@@ -50,14 +52,18 @@ class LiveIndex:
         key = self._shard(entry.lane, entry.request_id)
         return Write(self.kind, key, (MapRemove(entry.key),), "never", MapIs(entry.key, entry.put_at))
 
-    def entries(self, lane: Lane, page: int = PAGE) -> Iterator[LiveEntry]:
-        """All of a lane, in the order of their turns, read `page` at a time from each shard."""
-        shards = (self._entries(lane, shard, page) for shard in range(SHARDS))
-        return heapq.merge(*shards, key=lambda entry: entry.key)
+    def entries(self, lane: Lane, first: int = PAGE, page: int = PAGE) -> Iterator[LiveEntry]:
+        """All of a lane, in the order of their turns: `first` of each shard at once, then `page` of one at a time."""
+        keys = [f"{lane}/{shard:02d}" for shard in range(SHARDS)]
+        heads = self.records.map_heads(self.kind, keys, first)
+        shards = [self._entries(lane, key, head, first, page) for key, head in zip(keys, heads, strict=True)]
+        yield from heapq.merge(*shards, key=lambda entry: entry.key)
 
-    def _entries(self, lane: Lane, shard: int, size: int) -> Iterator[LiveEntry]:
-        for page in self.records.map_pages(self.kind, f"{lane}/{shard:02d}", size):
-            yield from (LiveEntry(lane, key, value) for key, value in page)
+    def _entries(self, lane: Lane, shard: str, head: Page, first: int, size: int) -> Iterator[LiveEntry]:
+        yield from (LiveEntry(lane, *entry) for entry in head)
+        while len(head) == first:
+            head, first = self.records.map_range(self.kind, shard, head[-1][0], size), size
+            yield from (LiveEntry(lane, *entry) for entry in head)
 
     def _shard(self, lane: Lane, request_id: str) -> str:
         return f"{lane}/{crc32(request_id.encode()) % SHARDS:02d}"
@@ -69,9 +75,10 @@ class Journal:
     def __init__(self, records: RecordStore, kind: str, keep: float) -> None:
         self.records, self.kind, self.keep = records, f"ended-{kind}", keep
 
-    def put(self, entry_id: str) -> Write:
+    def put(self, *entry_ids: str) -> Write:
+        """What has ended now."""
         hour = int(self.records.now() // HOUR)
-        return Write(self.kind, str(hour), (MapPut(entry_id),), ttl=self.keep + HOUR)
+        return Write(self.kind, str(hour), tuple(map(MapPut, entry_ids)), ttl=self.keep + HOUR)
 
     def latest(self) -> Iterator[str]:
         """From the hour that ended last backwards, newest id first within an hour."""

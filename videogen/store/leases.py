@@ -17,6 +17,8 @@ LOOK_AHEAD = 1024
 ALIKE_AHEAD = 128
 """Entries after that one among which it looks for more that can be made together with it."""
 PAGE = 32
+HEAD = 8
+"""Entries of each of a lane's shards that a claim reads at once: as a rule more than it needs."""
 
 
 class Leases:
@@ -79,7 +81,7 @@ class Leases:
 
     def _next_in(self, lane: Lane, limit: int, version: str | None) -> list[Candidate]:
         """What may be claimed, in the order of turns, until enough of it goes together with the first."""
-        entries = itertools.islice(self.queue.live.entries(lane, PAGE), LOOK_AHEAD + ALIKE_AHEAD)
+        entries = itertools.islice(self.queue.live.entries(lane, HEAD, PAGE), LOOK_AHEAD + ALIKE_AHEAD)
         found: dict[str, Candidate] = {}
         pages_left = LOOK_AHEAD // PAGE
         for ids in chunks((entry.request_id for entry in entries), PAGE):

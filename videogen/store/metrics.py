@@ -125,6 +125,9 @@ class MeteredRecordStore(RecordStore):
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         return self._timed("map_range", kind, lambda: self.records.map_range(kind, key, after, limit))
 
+    def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
+        return self._timed("map_heads", kind, lambda: self.records.map_heads(kind, keys, limit))
+
     def names(self) -> Iterator[tuple[str, str]]:
         return self.records.names()
 

@@ -249,14 +249,21 @@ class RecordStore(ABC):
 
     @abstractmethod
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
-        """Up to `limit` entries of a record's map whose key comes after `after`, in the order of their keys."""
+        """Up to `limit` entries of a record's map whose key comes after `after`, in the order of their keys.
+
+        Fewer only where the map ends.
+        """
+
+    def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
+        """The first `limit` entries of each record's map, asked for at once where a backend can."""
+        return [self.map_range(kind, key, limit=limit) for key in keys]
 
     def map_pages(self, kind: str, key: str, size: int = 1000) -> Iterator[list[tuple[str, str]]]:
         """A record's whole map in the order of its keys, up to `size` entries at a time."""
-        after = ""
-        while page := self.map_range(kind, key, after, size):
+        page = self.map_range(kind, key, limit=size)
+        while page:
             yield page
-            after = page[-1][0]
+            page = self.map_range(kind, key, page[-1][0], size) if len(page) == size else []
 
     @abstractmethod
     def names(self) -> Iterator[tuple[str, str]]:

@@ -57,7 +57,7 @@ class RequestQueue:
             if generation.state in ("failed", "done"):
                 self.generations.reopen(generation)
             request = accepted.request
-            self._create(replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority)))
+            self._create(replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority, now)))
         self.records.flush()
         return self.get(accepted.id)
 
@@ -68,7 +68,7 @@ class RequestQueue:
 
     def _create(self, record: RequestRecord) -> None:
         request = _accepted(record).request
-        entry = self.live.put(request.lane, record.turn, record.id)
+        entry = self.live.put(request.lane, record.turn, record.id, record.submitted_at)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
         if self.records.write(Write("request", record.id, _as_operations(record), create="only")) is None:
             self._leave_to_first(record)
@@ -98,10 +98,9 @@ class RequestQueue:
         keys = list(dict.fromkeys(record.generation for record in records if record and record.is_live))
         states = dict(zip(keys, self.generations.read_many(keys), strict=True))
         states = self._without_worn_out(self._without_lost_videos(states))
-        ends: dict[str, End] = {}
-        for record in records:
-            if record is not None and record.is_live and (end := self._due_end(record, states[record.generation])):
-                ends[record.id] = end
+        live = [record for record in records if record is not None and record.is_live]
+        now = self.records.now() if any(record.deadline_at is not None for record in live) else 0.0
+        ends = {record.id: end for record in live if (end := self._due_end(record, states[record.generation], now))}
         if ends:
             after = self.end(
                 {record.id: (record, ends[record.id]) for record in records if record and record.id in ends}
@@ -109,9 +108,9 @@ class RequestQueue:
             records = [after.get(record.id, record) if record else None for record in records]
         return [(_seen(record, states), states.get(record.generation) if record else None) for record in records]
 
-    def _due_end(self, record: RequestRecord, generation: GenerationState) -> End | None:
-        """How a live request has to end by now, if it has to."""
-        now, deadline = self.records.now(), record.deadline_at
+    def _due_end(self, record: RequestRecord, generation: GenerationState, now: float) -> End | None:
+        """How a live request has to end by `now`, if it has to."""
+        deadline = record.deadline_at
         until = now - generation.since if generation.state == "done" else now
         if deadline is not None and until >= deadline:
             return End("expired", error="its deadline passed before its video was made", attempts=generation.attempt)
@@ -156,8 +155,11 @@ class RequestQueue:
     def settle(self, records: Iterable[RequestRecord]) -> None:
         """What follows a request's end: into the journals, off the waiting list, and last out of the live index."""
         records = list(records)
-        first = [self.ended.put(record.id) for record in records]
-        first += [self.dead.put(record.id) for record in records if record.state == "failed"]
+        if not records:
+            return
+        first = [self.ended.put(*(record.id for record in records))]
+        if failed := [record.id for record in records if record.state == "failed"]:
+            first.append(self.dead.put(*failed))
         first += self.pace.count([record.lane for record in records if record.state == "done"])
         first += [
             self.generations.stop_waiting(record.generation, record.id) for record in records if record.generation

@@ -13,7 +13,9 @@ ones before it is in the (n + 1)-th claim that gets the first at the latest, wha
 
 from collections.abc import Mapping
 
+from videogen.errors import StoreConflict
 from videogen.requests import Lane, Priority
+from videogen.store.contention import until_swapped
 from videogen.store.primitives import Is, RecordStore, Set, Write
 
 WAITS_S: dict[Priority, float] = {"interactive": 0.0, "standard": 600.0, "batch": 6 * 3600.0}
@@ -21,7 +23,6 @@ WAITS_S: dict[Priority, float] = {"interactive": 0.0, "standard": 600.0, "batch"
 SHARE_S = 1.0
 """How far a tenant's next request stands behind its last, at a weight of 1."""
 DIGITS = 15
-TRIES = 8
 IDLE_S = 60.0
 
 
@@ -33,18 +34,18 @@ class Turns:
     def __init__(self, records: RecordStore, weights: Mapping[str, float]) -> None:
         self.records, self.weights = records, weights
 
-    def take(self, tenant: str, lane: Lane, priority: Priority) -> str:
-        """The next turn, as a text that sorts by time."""
-        start = self._start(f"{tenant}.{lane}.{priority}", SHARE_S / self.weights.get(tenant, 1.0))
+    def take(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
+        """The next turn of a request that came `now`, as a text that sorts by time."""
+        start = self._start(f"{tenant}.{lane}.{priority}", SHARE_S / self.weights.get(tenant, 1.0), now)
         return f"{round(1000 * (start + WAITS_S[priority])):0{DIGITS}d}"
 
-    def _start(self, name: str, share: float) -> float:
-        """Now, or as long after it as the tenant has taken shares ahead; takes one more.
+    def _start(self, name: str, share: float, now: float) -> float:
+        """`now`, or as long after it as the tenant has taken shares ahead; takes one more.
 
-        Under too much contention two requests get one time: then their ids decide, and nobody is worse off.
+        Under too much contention a request gets the time at which it came: nobody is worse off for it.
         """
-        now, start = self.records.now(), 0.0
-        for _ in range(TRIES):
+
+        def attempt() -> float | None:
             record = self.records.read(self.kind, name)
             until = record.number("until") if record and "until" in record.bins else None
             start = now if until is None else max(now, until)
@@ -53,6 +54,9 @@ class Turns:
             if record is not None:
                 held = Is("until", record.bins.get("until"))
                 write = Write(self.kind, name, write.operations, "never", held, write.ttl)
-            if self.records.write(write) is not None:
-                break
-        return start
+            return None if self.records.write(write) is None else start
+
+        try:
+            return until_swapped(attempt, f"turns {name}")
+        except StoreConflict:
+            return now

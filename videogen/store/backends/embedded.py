@@ -22,6 +22,10 @@ from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, R
 FILE = "store.db"
 BUSY_SECONDS = 60.0
 KEYS_PER_QUERY = 500
+MAP_PAGE = (
+    "SELECT entry, value FROM maps WHERE kind = ?1 AND key = ?2 AND entry > ?3 AND EXISTS (SELECT 1 FROM records "
+    "WHERE kind = ?1 AND key = ?2 AND (expires IS NULL OR expires > ?4)) ORDER BY entry LIMIT ?5"
+)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
   kind TEXT NOT NULL, key TEXT NOT NULL, written REAL NOT NULL, expires REAL, bins TEXT NOT NULL, payload BLOB,
@@ -79,12 +83,13 @@ class EmbeddedRecordStore(RecordStore):
             return [self._write(connection, write) for write in writes]
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
-        query = (
-            "SELECT entry, value FROM maps WHERE kind = ?1 AND key = ?2 AND entry > ?3 AND EXISTS (SELECT 1 FROM "
-            "records WHERE kind = ?1 AND key = ?2 AND (expires IS NULL OR expires > ?4)) ORDER BY entry LIMIT ?5"
-        )
         with self._connection() as connection:
-            return connection.execute(query, (kind, key, after, self.now(), limit)).fetchall()
+            return connection.execute(MAP_PAGE, (kind, key, after, self.now(), limit)).fetchall()
+
+    def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
+        with self._connection() as connection:
+            now = self.now()
+            return [connection.execute(MAP_PAGE, (kind, key, "", now, limit)).fetchall() for key in keys]
 
     def names(self) -> Iterator[tuple[str, str]]:
         query = (

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import aerospike  # noqa: TID253 - imported by its backend alone, when a URL names it
@@ -53,6 +55,11 @@ def reads(keys: Iterable[Any]) -> Any:
     return batch.BatchRecords([batch.Read(key, _BINS) for key in keys])
 
 
+def heads(keys: Iterable[Any], limit: int) -> Any:
+    """A batch that reads the first entries of each record's map."""
+    return batch.BatchRecords([batch.Read(key, [page("", limit)]) for key in keys])
+
+
 def aged_reads(keys: Iterable[Any]) -> Any:
     """A batch of two reads of each record, age in milliseconds and all bins: the server does not do both in one."""
     return batch.BatchRecords([batch.Read(key, ops) for key in keys for ops in _AGE_THEN_BINS])
@@ -68,16 +75,22 @@ def writes(told: Iterable[tuple[Any, list[dict[str, Any]], dict[str, Any]]]) -> 
     return batch.BatchRecords([batch.Write(key, operations, policy=policy) for key, operations, policy in told])
 
 
-def operations(write: Write, write_id: str) -> list[dict[str, Any]]:
-    """A write's operations, its id, and reads of the bins it names."""
-    changes = [_operation(operation) for operation in write.operations]
+def operations(write: Write, write_id: str, any_bin: bool = False) -> list[dict[str, Any]]:
+    """A write's operations, its id, and reads of the bins it names.
+
+    With `any_bin`, an addition to a bin that holds no whole number starts at 0; without, which costs the server half,
+    the server refuses it as of an incompatible type.
+    """
+    changes = [_operation(operation, any_bin) for operation in write.operations]
     return [plain.write(WRITE_ID, write_id), *changes, *map(plain.read, write.named)]
 
 
 def policy(write: Write) -> dict[str, Any]:
     """When a write may happen, and how long its record lives from then on."""
     found = {"exists": _EXISTS[write.create], "key": aerospike.POLICY_KEY_SEND, "ttl": _ttl(write.ttl)}
-    return found if write.when is None else found | {"expressions": _holds(write.when).compile()}
+    if write.when is not None:
+        found["expressions"] = _compiled(_Asked(repr(write.when), write.when))
+    return found
 
 
 def page(after: str, limit: int) -> dict[str, Any]:
@@ -94,10 +107,12 @@ def _ttl(seconds: float | None) -> int:
     return max(1, math.ceil(seconds)) if seconds else aerospike.TTL_NEVER_EXPIRE
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, any_bin: bool) -> dict[str, Any]:
     match operation:
         case Set(bin, value):
             return plain.write(bin, value)
+        case Add(bin, amount) if not any_bin:
+            return plain.increment(bin, amount)
         case Add(bin, amount):
             sum_ = exp.Cond(_is_of(bin, int), exp.Add(exp.IntBin(bin), amount), amount)
             return _expression_write(bin, sum_.compile())
@@ -142,6 +157,20 @@ def _holds(condition: Condition) -> Any:
     whole = exp.And(_is_of(name, int), exp.GE(_SINCE, exp.Mul(exp.IntBin(name), 1000)))
     part = exp.And(_is_of(name, float), exp.GE(exp.ToFloat(_SINCE), exp.Mul(exp.FloatBin(name), 1000.0)))
     return exp.Or(whole, part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A condition under its text, which tells 1 from True and from 1.0, as equality does not."""
+
+    text: str
+    condition: Condition = field(compare=False)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(asked: _Asked) -> Any:
+    """Most conditions are asked again and again, and compiling one takes longer than sending it."""
+    return _holds(asked.condition).compile()
 
 
 def _joined(how: Any, parts: tuple[Condition, ...], nothing: bool) -> Any:

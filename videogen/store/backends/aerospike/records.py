@@ -24,7 +24,7 @@ from videogen.store.primitives import BackendFacts, Record, RecordStore, Write
 PORT = 3000
 ANSWER_MS, ATTEMPT_MS = 3000, 1000
 KEYS_PER_CALL, CHUNKS_PER_CALL = 256, 8
-OK, NOT_FOUND, EXISTS, FILTERED_OUT = 0, 2, 5, 27
+OK, NOT_FOUND, EXISTS, INCOMPATIBLE, FILTERED_OUT = 0, 2, 5, 12, 27
 REFUSED = (NOT_FOUND, EXISTS, FILTERED_OUT)
 NO_RESPONSE = -15
 """A batch ended without an answer for this record: a write of it may have happened."""
@@ -149,25 +149,33 @@ class AerospikeRecordStore(RecordStore):
         for write, write_id, result in zip(writes, ids, results, strict=True):
             if result.result in (OK, *REFUSED):
                 found.append(_named(write, result.record[2]) if result.result == OK else None)
+            elif result.result == INCOMPATIBLE:
+                found.append(self._write_one(write, write_id, any_bin=True))
             else:
                 error = f"{self._where}: {write.kind} {write.key}: error {result.result} of the server"
                 in_doubt = result.in_doubt or result.result == NO_RESPONSE
                 found.append(self._read_back(write, write_id, fault(error, in_doubt)))
         return found
 
-    def _write_one(self, write: Write, write_id: str) -> Record | None:
-        key, operations, policy = self._told(write, write_id)
+    def _write_one(self, write: Write, write_id: str, any_bin: bool = False) -> Record | None:
+        key, operations, policy = self._told(write, write_id, any_bin)
         try:
             return _named(write, self.client.operate(key, operations, policy=policy)[2])
         except self._refusals:
             return None
+        except self._errors.BinIncompatibleType as error:
+            if any_bin:
+                raise self._fault(error) from error
+            return self._write_one(write, write_id, any_bin=True)
         except self._errors.AerospikeError as error:
             return self._read_back(write, write_id, self._fault(error))
 
-    def _told(self, write: Write, write_id: str) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
+    def _told(
+        self, write: Write, write_id: str, any_bin: bool = False
+    ) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
         """A write as the client takes it: key, operations, policy."""
         key = self._key(write.kind, write.key)
-        return key, self._dialect.operations(write, write_id), self._dialect.policy(write)
+        return key, self._dialect.operations(write, write_id, any_bin), self._dialect.policy(write)
 
     def _read_back(self, write: Write, write_id: str, error: StoreUnavailable) -> Record:
         """What became of a write whose answer was lost. Raises `error` unless the record says that it is its last."""
@@ -205,9 +213,14 @@ class AerospikeRecordStore(RecordStore):
                 bins = self.client.operate(self._key(kind, key), [self._dialect.page(after, limit)])[2]
             except self._errors.RecordNotFound:
                 return []
-        flat = bins.get(MAP) or []
-        entries = list(zip(flat[::2], flat[1::2], strict=True))
-        return [entry for entry in entries if entry[0] > after][:limit]
+        return [entry for entry in _entries(bins) if entry[0] > after][:limit]
+
+    def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
+        if not keys:
+            return []
+        results = self._together(self._dialect.heads((self._key(kind, key) for key in keys), limit))
+        told = zip(keys, results, strict=True)
+        return [_entries(result.record[2]) if self._is_there(kind, key, result) else [] for key, result in told]
 
     def names(self) -> Iterator[tuple[str, str]]:
         for namespace in dict.fromkeys((self._namespace, self._media)):
@@ -333,6 +346,11 @@ def _record(name: str, bins: Mapping[str, Any], age: float, ttl: int = NO_TTL) -
     if odd or not isinstance(payload, bytes | None):
         return RecordDamaged(f"{name}: {', '.join(odd) or PAYLOAD} is of a type that no write puts there")
     return Record(values, payload, age, None if ttl == NO_TTL else float(ttl))
+
+
+def _entries(bins: Mapping[str, Any]) -> list[tuple[str, str]]:
+    flat = bins.get(MAP) or []
+    return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _named(write: Write, bins: Mapping[str, Any]) -> Record:

@@ -93,6 +93,13 @@ class DualRecordStore(RecordStore):
             return self._primary().map_range(kind, key, after, limit)
         return found
 
+    def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
+        found = self._primary().map_heads(kind, keys, limit)
+        lacking = [key for key, entries in zip(keys, found, strict=True) if not entries]
+        if lacking and self._brought_back(kind, lacking):
+            return self._primary().map_heads(kind, keys, limit)
+        return found
+
     def names(self) -> Iterator[Name]:
         return (name for name in self._primary().names() if not name[0].startswith(OWN_KINDS))
 

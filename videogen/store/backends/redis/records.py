@@ -168,9 +168,14 @@ class RedisRecordStore(RecordStore):
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         low = f"[{after}\1" if after else "-"
         with self._asking():
-            found: Any = self._redis.zrangebylex(f"{self._name(kind, key)}:map", low, "+", start=0, num=limit)
-        entries = (member.decode(errors="replace").partition(SEPARATOR) for member in found)
-        return [(entry, value) for entry, _, value in entries]
+            return _entries(self._redis.zrangebylex(f"{self._name(kind, key)}:map", low, "+", start=0, num=limit))
+
+    def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
+        with self._asking():
+            pipe = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipe.zrangebylex(f"{self._name(kind, key)}:map", "-", "+", start=0, num=limit)
+            return [_entries(members) for members in pipe.execute()]
 
     def names(self) -> Iterator[tuple[str, str]]:
         return self._scan("")
@@ -304,6 +309,11 @@ def _record(name: str, fields: Any, now: float = math.nan, left_ms: int = -1) ->
     elif age < 0:
         age = 0.0
     return Record(bins, fields.get(PAYLOAD), age, left_ms / 1000 if left_ms >= 0 else None)
+
+
+def _entries(members: Any) -> list[tuple[str, str]]:
+    entries = (member.decode(errors="replace").partition(SEPARATOR) for member in members)
+    return [(entry, value) for entry, _, value in entries]
 
 
 def _record_of(answer: Sequence[bytes]) -> Record:
