@@ -9,10 +9,10 @@ from videogen.requests import Request
 from videogen.store.records import RequestState, VideoRecord
 
 T = TypeVar("T")
-Status: TypeAlias = Literal["queued", "in_progress", "completed", "failed"]
+JobStatus: TypeAlias = Literal["queued", "in_progress", "completed", "failed"]
 CacheUse: TypeAlias = Literal["hit", "joined", "miss"]
 
-STATUS: Mapping[RequestState, Status] = {
+STATUS: Mapping[RequestState, JobStatus] = {
     "queued": "queued",
     "assigned": "queued",
     "running": "in_progress",
@@ -62,7 +62,7 @@ class VideoJob:
     """
 
     id: str
-    status: Status
+    status: JobStatus
     state: RequestState
     request: Request
     model: str
@@ -92,6 +92,7 @@ class ModelInfo:
     name: str
     label: str
     version_digest: str
+    champion: bool
     ungated: bool
     created_at: float
     """Unix seconds at which this service began to serve it."""
@@ -113,7 +114,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a list, and whether more of it follows."""
+    """Some of a list, in order; the id of the last asks for those after it."""
 
-    items: tuple[T, ...]
+    data: tuple[T, ...]
     has_more: bool
