@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from videogen.commands.dead_letters import dead_letters
 from videogen.commands.doctor import doctor
 from videogen.commands.generate import generate
+from videogen.commands.keys import keys
 from videogen.commands.models import models
 from videogen.commands.show import show
 from videogen.commands.status import status
@@ -72,4 +73,5 @@ app.command()(generate)
 app.add_typer(models, name="models")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(store, name="store")
+app.add_typer(keys, name="keys")
 app.command()(doctor)

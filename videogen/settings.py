@@ -6,11 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from videogen.errors import InvalidSetting
+from videogen.errors import InvalidRequest, InvalidSetting
+from videogen.store.rate_limits import RateLimit
 
 Target = Literal["cpu", "tensorrt-rtx", "tensorrt"]
 
 TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+@dataclass(frozen=True, slots=True)
+class ServingLimits:
+    """What the service allows. None: as much as they like."""
+
+    key: RateLimit | None = None
+    """Requests of every API key that has no limit of its own."""
+    tenant: RateLimit | None = None
+    """Requests of every tenant, all its keys together."""
+    tenant_streams: int = 64
+    """Of one tenant at once, on each replica: watched jobs and videos on their way."""
+    prompt_characters: int = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,7 @@ class Settings:
     """Where a browser finds MLflow, None where the tracking URI itself is the address."""
     dagster_ui: str
     """Where a browser finds Dagster."""
+    serving_limits: ServingLimits = ServingLimits()
 
     @property
     def dagster_home(self) -> Path:
@@ -60,6 +75,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         registry_uri=given.get("MLFLOW_REGISTRY_URI"),
         mlflow_ui=given.get("VIDEOGEN_MLFLOW_UI", _local(given, "VIDEOGEN_MLFLOW_PORT", 5000) if local else None),
         dagster_ui=given.get("VIDEOGEN_DAGSTER_UI", _local(given, "VIDEOGEN_DAGSTER_PORT", 3000)),
+        serving_limits=ServingLimits(
+            key=_rate(given, "VIDEOGEN_KEY_RPM", "VIDEOGEN_KEY_BURST"),
+            tenant=_rate(given, "VIDEOGEN_TENANT_RPM", "VIDEOGEN_TENANT_BURST"),
+            tenant_streams=_whole(given, "VIDEOGEN_TENANT_STREAMS", 64, 100_000),
+            prompt_characters=_whole(given, "VIDEOGEN_PROMPT_CHARACTERS", 4_000, 4_000),
+        ),
     )
 
 
@@ -79,6 +100,24 @@ def _targets(text: str) -> tuple[Target, ...]:
 def _threads(text: str | None) -> int:
     if text is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise InvalidSetting("VIDEOGEN_THREADS", text, "a whole number from 1 to 1024")
+    return _whole({"VIDEOGEN_THREADS": text}, "VIDEOGEN_THREADS", 1, 1024)
+
+
+def _whole(given: Mapping[str, str], variable: str, default: int, most: int) -> int:
+    text = given.get(variable, str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise InvalidSetting(variable, text, f"a whole number from 1 to {most}")
     return int(text)
+
+
+def _rate(given: Mapping[str, str], rpm: str, burst: str) -> RateLimit | None:
+    if rpm not in given:
+        if burst in given:
+            raise InvalidSetting(burst, given[burst], f"only with {rpm}")
+        return None
+    try:
+        return RateLimit.per_minute(float(given[rpm]), float(given[burst]) if burst in given else None)
+    except (ValueError, InvalidRequest) as error:
+        shown = " ".join(given[name] for name in (rpm, burst) if name in given)
+        allowed = "requests per minute above 0, and as burst 1 or more that flow back within a year"
+        raise InvalidSetting(rpm, shown, allowed) from error

@@ -40,6 +40,14 @@ class RateLimit:
             least = self.burst / LONGEST_REFILL_S
             raise InvalidRequest("per_second", self.per_second, f"at least {least:g}, to be full again within a year")
 
+    @classmethod
+    def per_minute(cls, rpm: float, burst: float | None = None) -> "RateLimit":
+        """`rpm` tokens a minute, `burst` of them at once: a whole minute's if None. Raises InvalidRequest."""
+        _check("rpm", rpm, MOST)
+        if burst is not None and burst < 1:
+            raise InvalidRequest("burst", burst, "1 or more, or no request would ever pass")
+        return cls(rpm / 60, max(1.0, rpm) if burst is None else burst)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
