@@ -1,0 +1,187 @@
+"""The service's client for programs with an event loop: the same verbs."""
+
+import asyncio
+import builtins
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
+from types import EllipsisType
+from typing import Any, TypeVar
+
+import grpc
+
+from videogen.client import channels, verbs, wire
+from videogen.client.errors import ProtocolError, Unavailable, VideoFailed, from_rpc
+from videogen.client.results import Claim, Job, Json, Model, News, OnProgress, Page, Session, Video
+from videogen.client.verbs import Verb
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Calls the service at `address`, a host and a port. `tls` where something in front of it speaks TLS.
+
+    `timeout_s` bounds every call that has no time limit of its own. Every method raises a ServiceError, of
+    `videogen.client.errors`. A call that finds nobody is repeated a few times where that cannot do harm.
+    """
+
+    def __init__(
+        self,
+        address: str = channels.DEFAULT,
+        *,
+        api_key: str | None = None,
+        tls: bool = False,
+        timeout_s: float = channels.TIMEOUT_S,
+    ) -> None:
+        self._channel = channels.open_async_channel(address, tls)
+        self._methods, self._metadata, self._timeout_s = (
+            verbs.methods(self._channel),
+            channels.bearer(api_key),
+            timeout_s,
+        )
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        on_progress: OnProgress | None = None,
+        idempotency_key: str | None = None,
+        timeout_s: float | None = None,
+        **fields: Any,
+    ) -> Video:
+        """Makes a video and waits for it. `fields` are those of `VideoSpec` in videogen.v1, such as `seed`.
+
+        Leaving early (an exception in `on_progress`, a cancelled task, `timeout_s`) cancels the request. One whose
+        connection broke is asked for again under the same idempotency key. Raises VideoFailed if there is no video.
+        """
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
+        key, attempt = idempotency_key or verbs.key(), 0
+        while True:
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+            try:
+                return await self._generate(verbs.generate(prompt, fields, key), on_progress, left)
+            except (Unavailable, VideoFailed) as error:
+                key = channels.next_key(error, key, attempt, own=idempotency_key is None)
+            await asyncio.sleep(verbs.pause_s(attempt))
+            attempt += 1
+
+    async def _generate(self, verb: Verb[Any], on_progress: OnProgress | None, timeout_s: float | None) -> Video:
+        chunks: list[bytes] = []
+        async with aclosing(self._stream(verb, timeout_s)) as answers:
+            async for answer in answers:
+                match answer.WhichOneof("part"):
+                    case "progress" if on_progress is not None:
+                        on_progress(wire.job(answer.progress))
+                    case "chunk":
+                        chunks.append(answer.chunk)
+                    case "finished":
+                        return wire.video(answer.finished, chunks)
+        raise ProtocolError("the stream ended before the video did")
+
+    async def submit(self, prompt: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
+        """Records a request and returns at once. `fields` as for `generate`."""
+        return await self._call(verbs.submit(prompt, fields, idempotency_key or verbs.key()))
+
+    async def get(self, job_id: str) -> Job:
+        return await self._call(verbs.get(job_id))
+
+    async def list(self, *, limit: int = 20, page_token: str | None = None, order: str = "desc") -> Page:
+        """A page of one's own jobs, by time of acceptance: "desc" for newest first, or "asc"."""
+        return await self._call(verbs.list_jobs(limit, page_token, order))
+
+    def watch(self, job_id: str) -> AsyncIterator[Job]:
+        """The job now, at every change, and at its end."""
+        return self._stream(verbs.watch(job_id), None)
+
+    async def cancel(self, job_id: str) -> Job:
+        return await self._call(verbs.cancel(job_id))
+
+    async def delete(self, job_id: str) -> None:
+        await self._call(verbs.delete(job_id))
+
+    async def remix(self, job_id: str, prompt: str) -> Job:
+        """Asks for another video with the seed and parameters of a finished one, but another prompt."""
+        return await self._call(verbs.remix(job_id, prompt))
+
+    async def content(self, job_id: str, *, start: int = 0, stop: int | None = None) -> bytes:
+        """The MP4 of a finished job, or its bytes from `start` to before `stop`."""
+        return b"".join([piece async for piece in self.iter_content(job_id, start=start, stop=stop)])
+
+    def iter_content(self, job_id: str, *, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The same in pieces, read from the service as they are taken."""
+        return self._stream(verbs.content(job_id, start, stop), None)
+
+    async def models(self) -> builtins.list[Model]:
+        return await self._call(verbs.models())
+
+    async def create_session(self, defaults: Mapping[str, Json] | None = None) -> Session:
+        return await self._call(verbs.create_session(defaults or {}))
+
+    async def get_session(self, session_id: str) -> Session:
+        return await self._call(verbs.get_session(session_id))
+
+    async def update_session(
+        self,
+        session_id: str,
+        *,
+        expected_revision: int | None = None,
+        defaults: Mapping[str, Json] | None = None,
+        edit_state: Json | EllipsisType = ...,
+    ) -> Session:
+        """Sets the named defaults (None takes one away) and, unless it is left as `...`, the whole edit state."""
+        return await self._call(verbs.update_session(session_id, expected_revision, defaults, edit_state))
+
+    async def delete_session(self, session_id: str) -> None:
+        await self._call(verbs.delete_session(session_id))
+
+    async def swap(self, version: str = "") -> Mapping[str, Any]:
+        """Serves another model version, by default the champion, once it is loaded and warm. For admins, as below."""
+        return await self._call(verbs.swap(version), channels.ADMIN_TIMEOUT_S)
+
+    async def rollback(self) -> Mapping[str, Any]:
+        return await self._call(verbs.rollback(), channels.ADMIN_TIMEOUT_S)
+
+    async def drain(self) -> Mapping[str, Any]:
+        return await self._call(verbs.drain(), channels.ADMIN_TIMEOUT_S)
+
+    async def reload(self) -> Mapping[str, Any]:
+        return await self._call(verbs.reload(), channels.ADMIN_TIMEOUT_S)
+
+    async def stats(self) -> Mapping[str, Any]:
+        return await self._call(verbs.stats())
+
+    def execute(self, claims: Iterable[Claim]) -> AsyncIterator[News]:
+        """Makes and publishes the videos of leases that the caller holds and keeps alive."""
+        return self._stream(verbs.execute(claims), None)
+
+    async def _call(self, verb: Verb[T], timeout_s: float | None = None) -> T:
+        attempt = 0
+        while True:
+            try:
+                answer = await self._methods[verb.method](
+                    verb.request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
+                )
+                return verb.read(answer)
+            except grpc.RpcError as error:
+                channels.raise_unless_repeatable(from_rpc(error), verb, attempt)
+            await asyncio.sleep(verbs.pause_s(attempt))
+            attempt += 1
+
+    async def _stream(self, verb: Verb[T], timeout_s: float | None) -> AsyncGenerator[T]:
+        call = self._methods[verb.method](verb.request, timeout=timeout_s, metadata=self._metadata)
+        try:
+            async for answer in call:
+                yield verb.read(answer)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error
+        finally:
+            call.cancel()

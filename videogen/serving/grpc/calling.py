@@ -1,0 +1,83 @@
+"""What every call has in common: who calls, and how an error is told."""
+
+import functools
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from videogen.errors import InvalidRequest, VideogenError
+from videogen.serving.access import Scope, require
+from videogen.serving.grpc.core import Core
+from videogen.serving.grpc.errors import abort
+from videogen.serving.jobs import Caller
+
+Method = Callable[..., Awaitable[Any]]
+
+
+class Authenticates(Protocol):
+    """What the face asks of `videogen.serving.access.Access`."""
+
+    async def authenticate(self, authorization: str | None, peer_is_loopback: bool) -> Caller: ...
+
+
+class Face:
+    """A gRPC service over the core; the base of each."""
+
+    def __init__(self, service: Core, access: Authenticates) -> None:
+        self.service, self.access = service, access
+
+
+def answers(scope: Scope = "user") -> Callable[[Method], Method]:
+    """Makes `method(self, request, context, caller)` a gRPC method for keys with `scope`; our errors end the call."""
+
+    def wrap(method: Method) -> Method:
+        @functools.wraps(method)
+        async def wrapped(self: Face, request: Message, context: grpc.aio.ServicerContext) -> Any:
+            try:
+                header = metadata(context, "authorization")
+                caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
+                require(caller, scope)
+                refuse_unknown(request)
+                return await method(self, request, context, caller)
+            except VideogenError as error:
+                return await abort(context, error)
+
+        return wrapped
+
+    return wrap
+
+
+def metadata(context: grpc.aio.ServicerContext, name: str) -> str | None:
+    """The first value of a call's metadata under `name`."""
+    for key, value in context.invocation_metadata() or ():
+        if key == name:
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return None
+
+
+def peer_is_loopback(peer: str) -> bool:
+    """Of gRPC's name of a peer, such as `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    kind, _, rest = peer.partition(":")
+    if kind == "unix":
+        return True
+    host = unquote(rest).rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def refuse_unknown(request: Message) -> None:
+    """Raises InvalidRequest for fields that this version does not have, which would otherwise be ignored."""
+    messages = [request, *(value for field, value in request.ListFields() if isinstance(value, Message))]
+    for message in messages:
+        for unknown in UnknownFieldSet(message):
+            name = type(message).__name__
+            raise InvalidRequest(name, f"field number {unknown.field_number}", f"fields of videogen.v1.{name}")

@@ -1,0 +1,66 @@
+"""The gRPC server: all services of videogen.v1, health and reflection, on one port of one event loop."""
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from videogen.errors import InvalidRequest
+from videogen.protos.videogen.v1 import admin_service_pb2, model_service_pb2, session_service_pb2, video_service_pb2
+from videogen.protos.videogen.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server
+from videogen.protos.videogen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from videogen.protos.videogen.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
+from videogen.protos.videogen.v1.video_service_pb2_grpc import add_VideoServiceServicer_to_server
+from videogen.serving.grpc.admin import AdminFace
+from videogen.serving.grpc.calling import Authenticates
+from videogen.serving.grpc.core import Core
+from videogen.serving.grpc.health import Health
+from videogen.serving.grpc.models_and_sessions import ModelFace, SessionFace
+from videogen.serving.grpc.videos import VideoFace
+
+PORT = 50_051
+MOST_CALLS = 1_024
+"""Calls at a time, of all clients together; one more is told RESOURCE_EXHAUSTED."""
+OPTIONS = (
+    ("grpc.max_receive_message_length", 1024 * 1024),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.so_reuseport", 0),  # a second service on a port is told so, instead of getting half of its calls
+    ("grpc.keepalive_time_ms", 60_000),  # a client that went without a word is found out
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+)
+FILES = (video_service_pb2, model_service_pb2, session_service_pb2, admin_service_pb2)
+SERVICES = tuple(service.full_name for file in FILES for service in file.DESCRIPTOR.services_by_name.values())
+
+
+class GrpcServer:
+    """Serves `core` at `host` and `port`, 0 for any free one; `port` is then the one that it is. For one event loop."""
+
+    def __init__(
+        self, core: Core, access: Authenticates, host: str = "127.0.0.1", port: int = PORT, most_calls: int = MOST_CALLS
+    ) -> None:
+        self.core, self.access, self.host, self.port, self.most_calls = core, access, host, port, most_calls
+
+    async def start(self) -> None:
+        """Raises InvalidRequest if the port is taken."""
+        self._server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=self.most_calls)
+        self._videos = VideoFace(self.core, self.access)
+        add_VideoServiceServicer_to_server(self._videos, self._server)
+        add_ModelServiceServicer_to_server(ModelFace(self.core, self.access), self._server)
+        add_SessionServiceServicer_to_server(SessionFace(self.core, self.access), self._server)
+        add_AdminServiceServicer_to_server(AdminFace(self.core, self.access), self._server)
+        add_HealthServicer_to_server(Health(self.core, SERVICES), self._server)
+        own = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection((*SERVICES, *own), self._server)
+        host = f"[{self.host}]" if ":" in self.host.strip("[]") and not self.host.startswith("[") else self.host
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{self.port}")
+        except RuntimeError as error:
+            raise InvalidRequest("grpc_port", self.port, f"a port that is free on {self.host}") from error
+        await self._server.start()
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Takes no new calls, and ends those that last longer than `grace_s`; no request is cancelled for it."""
+        self._videos.stopping = True
+        await self._server.stop(grace_s)

@@ -1,0 +1,125 @@
+"""VideoService: makes videos, tells how requests stand, streams what was made."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import grpc
+
+from videogen.errors import InvalidRequest
+from videogen.protos.videogen.v1 import video_service_pb2 as pb
+from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceServicer
+from videogen.serving.grpc import wire
+from videogen.serving.grpc.calling import Authenticates, Face, answers, metadata
+from videogen.serving.grpc.core import Core
+from videogen.serving.jobs import Caller, Content, VideoJob
+
+Context = grpc.aio.ServicerContext
+CHUNK = 256 * 1024
+"""Bytes of a video to a message."""
+PAGE, MOST_TO_A_PAGE = 20, 100
+
+
+class VideoFace(Face, VideoServiceServicer):
+    """`stopping`: calls that end now do so because the service does, and nobody's request is cancelled for it."""
+
+    def __init__(self, service: Core, access: Authenticates) -> None:
+        super().__init__(service, access)
+        self.stopping = False
+
+    @answers()
+    async def Generate(self, request: pb.GenerateRequest, context: Context, caller: Caller) -> None:
+        submitting = asyncio.ensure_future(self._submit(request, context, caller))
+        try:
+            job = await asyncio.shield(submitting)
+            job = await self._follow(job, context, caller)
+        except asyncio.CancelledError:
+            if not (request.keep_running or self.stopping):
+                await self.service.cancel((await submitting).id, caller)
+            raise
+        if job.status == "completed":
+            content = await self.service.content(job.id, caller)
+            async for chunk in _chunks(content, 0, content.size):
+                await context.write(pb.GenerateResponse(chunk=chunk))
+        await context.write(pb.GenerateResponse(finished=wire.job(job)))
+
+    async def _follow(self, job: VideoJob, context: Context, caller: Caller) -> VideoJob:
+        """Tells how a job stands until it ended; returns it as it then is."""
+        await context.write(pb.GenerateResponse(progress=wire.job(job)))
+        async with aclosing(self.service.watch(job.id, caller)) as changes:
+            async for changed in changes:
+                if not changed.has_ended and changed != job:
+                    await context.write(pb.GenerateResponse(progress=wire.job(changed)))
+                job = changed
+        return job
+
+    @answers()
+    async def Submit(self, request: pb.SubmitRequest, context: Context, caller: Caller) -> pb.SubmitResponse:
+        return pb.SubmitResponse(job=wire.job(await self._submit(request, context, caller)))
+
+    async def _submit(
+        self, request: pb.GenerateRequest | pb.SubmitRequest, context: Context, caller: Caller
+    ) -> VideoJob:
+        if not request.HasField("spec"):
+            raise InvalidRequest("spec", None, "a VideoSpec")
+        return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context))
+
+    @answers()
+    async def Get(self, request: pb.GetRequest, context: Context, caller: Caller) -> pb.GetResponse:
+        return pb.GetResponse(job=wire.job(await self.service.get(request.id, caller)))
+
+    @answers()
+    async def List(self, request: pb.ListRequest, context: Context, caller: Caller) -> pb.ListResponse:
+        if not 0 <= request.page_size <= MOST_TO_A_PAGE:
+            raise InvalidRequest("page_size", request.page_size, f"1 to {MOST_TO_A_PAGE}, or 0 for {PAGE}")
+        order = "asc" if request.order == pb.LIST_ORDER_ASCENDING else "desc"
+        after, limit = request.page_token or None, request.page_size or PAGE
+        page = await self.service.list(caller, after=after, limit=limit, order=order)
+        token = page.data[-1].id if page.has_more and page.data else ""
+        return pb.ListResponse(jobs=map(wire.job, page.data), next_page_token=token)
+
+    @answers()
+    async def Watch(self, request: pb.WatchRequest, context: Context, caller: Caller) -> None:
+        async with aclosing(self.service.watch(request.id, caller)) as changes:
+            async for job in changes:
+                await context.write(pb.WatchResponse(job=wire.job(job)))
+
+    @answers()
+    async def Cancel(self, request: pb.CancelRequest, context: Context, caller: Caller) -> pb.CancelResponse:
+        return pb.CancelResponse(job=wire.job(await self.service.cancel(request.id, caller)))
+
+    @answers()
+    async def Delete(self, request: pb.DeleteRequest, context: Context, caller: Caller) -> pb.DeleteResponse:
+        await self.service.delete(request.id, caller)
+        return pb.DeleteResponse()
+
+    @answers()
+    async def Remix(self, request: pb.RemixRequest, context: Context, caller: Caller) -> pb.RemixResponse:
+        return pb.RemixResponse(job=wire.job(await self.service.remix(request.id, request.prompt, caller)))
+
+    @answers()
+    async def Content(self, request: pb.ContentRequest, context: Context, caller: Caller) -> None:
+        content = await self.service.content(request.id, caller)
+        start, stop = request.start, request.stop if request.HasField("stop") else content.size
+        if not 0 <= start <= content.size:
+            raise InvalidRequest("start", start, f"0 to {content.size}")
+        if stop < start:
+            raise InvalidRequest("stop", stop, f"{start} or more")
+        await context.write(pb.ContentResponse(total_size=content.size, digest=content.digest))
+        async for chunk in _chunks(content, start, min(stop, content.size)):
+            await context.write(pb.ContentResponse(chunk=chunk))
+
+
+async def _chunks(content: Content, start: int, stop: int) -> AsyncIterator[bytes]:
+    """Bytes as the client takes them: no more than one piece of the store's waits in memory."""
+    async for piece in content.stream(start, stop):
+        for offset in range(0, len(piece), CHUNK):
+            yield piece[offset : offset + CHUNK]
+
+
+def _key(request: pb.GenerateRequest | pb.SubmitRequest, context: Context) -> str | None:
+    """The idempotency key of the request or of its metadata. Raises InvalidRequest if they differ."""
+    said, beside = request.idempotency_key or None, metadata(context, "idempotency-key")
+    if said and beside and said != beside:
+        raise InvalidRequest("idempotency_key", said, f"the same as in the metadata: {beside}")
+    return said or beside
