@@ -1,0 +1,315 @@
+"""The service's handle of its engine process: starts it, gives it work, hears from it, notices when it dies or hangs."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from videogen.errors import EngineError, EngineUnavailable
+from videogen.serving.engine.messages import (
+    HEADER,
+    Answer,
+    AskCompletion,
+    AskPlaces,
+    Cancel,
+    Change,
+    Configure,
+    Died,
+    EngineConfig,
+    EngineEvent,
+    EngineJob,
+    Failed,
+    Finished,
+    Load,
+    Loaded,
+    Loading,
+    MalformedMessage,
+    Pause,
+    Progress,
+    Ready,
+    RunJob,
+    Running,
+    Stats,
+    Stepped,
+    Stop,
+    Stopped,
+    Synthetic,
+    ToEngine,
+    Unload,
+    VersionToLoad,
+    decode,
+    encode,
+    sizes,
+)
+
+__all__ = [
+    "Died", "EngineConfig", "EngineEvent", "EngineJob", "EngineProcess", "Failed", "Finished", "Loaded", "Loading",
+    "Progress", "Stats", "Synthetic", "VersionToLoad",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+START_S = 60.0
+
+
+class EngineProcess:
+    """One engine process at a time. Everything is called, and `on_event` is called, on one event loop.
+
+    `held` is what it was given and has not ended; `busy` what is in a running batch or a stage, as of its last message.
+    """
+
+    def __init__(self, config: EngineConfig, on_event: Callable[[EngineEvent], None]) -> None:
+        self.config, self._on_event = config, on_event
+        self.ready: Ready | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._held: set[str] = set()
+        self._places: dict[str, frozenset[str]] = {}
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started: asyncio.Future[None] | None = None
+        self._heard_at = 0.0
+        self._stopping = False
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None and self.ready is not None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def held(self) -> frozenset[str]:
+        return frozenset(self._held)
+
+    @property
+    def busy(self) -> frozenset[str]:
+        return frozenset().union(*self._places.values()) & self._held
+
+    async def start(self) -> None:
+        """A new process, with no version loaded. Raises EngineUnavailable if it doesn't come up."""
+        if self._process is not None:
+            raise EngineError("the engine process is there already")
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "videogen.serving.engine.worker", "--fd", str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    env=_environment(self.config),
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise EngineUnavailable(f"the engine process can't be started: {error}") from error
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._stopping, self._heard_at, self._started = False, loop.time(), loop.create_future()
+        self._tasks = [
+            loop.create_task(self._pass_on_lines(self._process)),
+            loop.create_task(self._hear(reader, self._process)),
+            loop.create_task(self._watch(self._process)),
+        ]
+        self._send(Configure(self.config))
+        try:
+            await asyncio.wait_for(asyncio.shield(self._started), START_S)
+        except (TimeoutError, EngineError) as error:
+            self._kill()
+            await self._wait_gone()
+            raise EngineUnavailable(f"the engine process did not come up: {error or 'no word from it'}") from error
+
+    async def stop(self, grace_s: float) -> frozenset[str]:
+        """Lets it finish what it has for at most `grace_s` seconds, then ends it. Gives what it still held.
+
+        No Died follows. Without a process nothing happens.
+        """
+        if self._process is None:
+            return frozenset()
+        self._stopping = True
+        self._send(Stop(grace_s))
+        try:
+            await asyncio.wait_for(self._wait_gone(), grace_s + 5.0)
+        except TimeoutError:
+            self._kill()
+            await self._wait_gone()
+        left, self._held = frozenset(self._held), set()
+        return left
+
+    async def load(self, version: VersionToLoad) -> Loaded:
+        """Loads, checks and warms a version; it runs its jobs from then on. Raises EngineUnavailable or EngineError."""
+        return Loaded(**await self._call(lambda number: Load(number, version)))
+
+    async def unload(self, version_digest: str) -> None:
+        """Frees a version. Raises EngineError while jobs of it are there, or if it isn't loaded."""
+        await self._call(lambda number: Unload(number, version_digest))
+
+    async def places(self, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Of those that wait or run: how many go before, and the seconds until the end."""
+        found = await self._call(lambda number: AskPlaces(number, list(ids)))
+        return {name: (position, eta) for name, (position, eta) in found.items()}
+
+    async def completion(self, job: EngineJob) -> float:
+        """Seconds from now in which `job` would end if it came now. Raises EngineError."""
+        return await self._call(lambda number: AskCompletion(number, job))
+
+    def run(self, job: EngineJob) -> None:
+        """Hands over a job; its events follow. Where the process is dead, its Died tells of the job as held."""
+        self._held.add(job.id)
+        self._send(RunJob(job))
+
+    def cancel(self, job_id: str) -> None:
+        """At the next step boundary; Failed with code "cancelled" follows, if the job didn't end before."""
+        self._send(Cancel(job_id))
+
+    def change(self, job_id: str, *, priority: Any = None, deadline_in: float | None = None) -> None:
+        """From the next step boundary on; `deadline_in` in seconds from now."""
+        self._send(Change(job_id, priority, deadline_in))
+
+    def pause(self) -> None:
+        """No step begins until `resume`."""
+        self._send(Pause(True))
+
+    def resume(self) -> None:
+        self._send(Pause(False))
+
+    # Inside
+
+    def _send(self, message: ToEngine) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    async def _call(self, message: Callable[[int], ToEngine]) -> Any:
+        if not self.alive:
+            raise EngineUnavailable("there is no engine process")
+        number, future = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._calls[number] = future
+        try:
+            self._send(message(number))
+            return await future
+        finally:
+            self._calls.pop(number, None)
+
+    async def _pass_on_lines(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than the buffer
+                continue
+            if not line:
+                return
+            logger.info("engine process %d: %s", process.pid, line.decode(errors="replace").rstrip())
+
+    async def _hear(self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process) -> None:
+        reason = ""
+        try:
+            while True:
+                head, payload = sizes(await reader.readexactly(HEADER.size))
+                message = decode(await reader.readexactly(head), await reader.readexactly(payload))
+                self._heard_at = asyncio.get_running_loop().time()
+                self._take(message)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except MalformedMessage as error:
+            reason = f"it sent what can't be read: {error}"
+        if reason:
+            self._kill()
+        await self._ended(process, reason)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        limit = self.config.hang_after_s
+        while process.returncode is None:
+            await asyncio.sleep(min(1.0, limit / 4))
+            if asyncio.get_running_loop().time() - self._heard_at > limit:
+                logger.error("engine process %d has said nothing for %.1f s and is ended", process.pid, limit)
+                self._kill()
+                return
+
+    def _take(self, message: Any) -> None:
+        match message:
+            case Stepped():
+                for job_id, done, steps in message.steps:
+                    if job_id in self._held:
+                        self._tell(Progress(job_id, done, steps))
+            case Running():
+                self._places[message.place] = frozenset(message.ids)
+            case Finished() | Failed():
+                if message.id in self._held:
+                    self._held.discard(message.id)
+                    self._tell(message)
+            case Stats():
+                if message.call_age_s > self.config.hang_after_s:
+                    logger.error("a call of engine process %s hangs; it is ended", self.pid)
+                    self._kill()
+                self._tell(message)
+            case Loading():
+                self._tell(message)
+            case Answer():
+                self._answer(message)
+            case Ready():
+                self.ready = message
+                if self._started and not self._started.done():
+                    self._started.set_result(None)
+            case Stopped():
+                self._held &= set(message.held)
+
+    def _answer(self, message: Answer) -> None:
+        future = self._calls.get(message.call)
+        if future is None or future.done():
+            return
+        if message.error is None:
+            future.set_result(message.value)
+        else:
+            future.set_exception((EngineUnavailable if message.unavailable else EngineError)(message.error))
+
+    def _tell(self, event: EngineEvent) -> None:
+        try:
+            self._on_event(event)
+        except Exception:  # whoever listens must not cost others their events
+            logger.exception("an event of the engine process was not taken: %s", type(event).__name__)
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _ended(self, process: asyncio.subprocess.Process, reason: str) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        try:
+            code = await asyncio.wait_for(process.wait(), 5.0)
+        except TimeoutError:
+            self._kill()
+            code = await process.wait()
+        busy, held = self.busy, self.held
+        self._process, self._writer, self.ready, self._places = None, None, None, {}
+        gone = EngineUnavailable(f"the engine process ended (exit code {code})")
+        for future in [*self._calls.values(), *([self._started] if self._started else [])]:
+            if not future.done():
+                future.set_exception(gone)
+        if self._started is not None and self._started.done() and not self._started.cancelled():
+            self._started.exception()
+        if self._stopping:
+            return
+        self._held.clear()
+        self._tell(Died(code, busy, held, reason))
+
+    async def _wait_gone(self) -> None:
+        await asyncio.gather(*self._tasks)
+
+
+def _environment(config: EngineConfig) -> dict[str, str]:
+    """One thread for every library that would take all cores: streams are what runs side by side."""
+    threads = str(config.threads)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, threads), "PYTHONUNBUFFERED": "1"}
