@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.serving.grpc.core import OVERLOADED, MemoryCore
-from tests.serving.grpc.serving import Served, serving
+from tests.serving.grpc.serving import CALLERS, Served, serving
 from videogen.client import errors
 from videogen.client.aio import AsyncClient
 from videogen.client.results import Claim, Executed, ExecuteFailed, Executing, Job
@@ -159,7 +159,7 @@ def test_a_cancelled_job_is_told_as_such(served, client):
 
     def cancel(job: Job) -> None:
         if job.progress > 0:
-            served.run(served.core.cancel(job.id, _caller()))
+            served.run(served.core.cancel(job.id, CALLERS[None]))
 
     with pytest.raises(errors.VideoFailed) as caught:
         client.generate("a red circle", num_inference_steps=50, on_progress=cancel)
@@ -315,9 +315,3 @@ print(sorted(sys.modules.keys() & {"torch", "av", "numpy", "onnxruntime", "openv
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split("\n")[:2] == ["['videogen']", "[]"]
-
-
-def _caller():
-    from tests.serving.grpc.serving import CALLERS
-
-    return CALLERS[None]

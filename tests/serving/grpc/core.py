@@ -194,5 +194,10 @@ class MemoryCore:
         finally:
             self.stopped.append("execute")
 
+    async def close(self) -> None:
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
 
 OVERLOADED = Overloaded("too much waits", 2.5, 9.0)

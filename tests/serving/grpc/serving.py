@@ -60,6 +60,7 @@ def serving(core: MemoryCore | None = None, port: int = 0, most_calls: int = MOS
         yield served
     finally:
         served.run(served.server.stop(0))
+        served.run(core.close())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()

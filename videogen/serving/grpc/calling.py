@@ -14,6 +14,7 @@ from videogen.errors import InvalidRequest, VideogenError
 from videogen.serving.access import Scope, require
 from videogen.serving.grpc.core import Core
 from videogen.serving.grpc.errors import abort
+from videogen.serving.grpc.malformed import Malformed
 from videogen.serving.jobs import Caller
 
 Method = Callable[..., Awaitable[Any]]
@@ -37,11 +38,13 @@ def answers(scope: Scope = "user") -> Callable[[Method], Method]:
 
     def wrap(method: Method) -> Method:
         @functools.wraps(method)
-        async def wrapped(self: Face, request: Message, context: grpc.aio.ServicerContext) -> Any:
+        async def wrapped(self: Face, request: Message | Malformed, context: grpc.aio.ServicerContext) -> Any:
             try:
                 header = metadata(context, "authorization")
                 caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
                 require(caller, scope)
+                if isinstance(request, Malformed):
+                    raise InvalidRequest("message", f"{request.size} bytes", "a message of videogen.v1")
                 refuse_unknown(request)
                 return await method(self, request, context, caller)
             except VideogenError as error:

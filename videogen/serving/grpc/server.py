@@ -15,6 +15,7 @@ from videogen.serving.grpc.admin import AdminFace
 from videogen.serving.grpc.calling import Authenticates
 from videogen.serving.grpc.core import Core
 from videogen.serving.grpc.health import Health
+from videogen.serving.grpc.malformed import ReadsMalformed
 from videogen.serving.grpc.models_and_sessions import ModelFace, SessionFace
 from videogen.serving.grpc.videos import VideoFace
 
@@ -44,7 +45,9 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Raises InvalidRequest if the port is taken."""
-        self._server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=self.most_calls)
+        self._server = grpc.aio.server(
+            interceptors=[ReadsMalformed()], options=OPTIONS, maximum_concurrent_rpcs=self.most_calls
+        )
         self._videos = VideoFace(self.core, self.access)
         add_VideoServiceServicer_to_server(self._videos, self._server)
         add_ModelServiceServicer_to_server(ModelFace(self.core, self.access), self._server)
