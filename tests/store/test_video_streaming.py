@@ -203,16 +203,16 @@ def as_before(records: RecordStore, digest: str) -> None:
     records.write(Write("video", digest, gone))
 
 
-def test_an_old_record_is_read_and_streamed(records):
-    videos, mp4 = Videos(records, KEEP_S), content(2 * CHUNK_BYTES + 7)
+def test_an_old_record_is_read_and_streamed(records, monkeypatch):
+    size = module.FIRST_CHUNK_BYTES
+    monkeypatch.setattr(module, "CHUNK_BYTES", size)
+    videos, mp4 = Videos(records, KEEP_S), content(2 * size + 7)
     digest = videos.put("g", mp4, {"engine": "cpu"})
     as_before(records, digest)
     assert videos.are_whole([digest]) == {digest}
+    monkeypatch.undo()
     assert videos.read(digest) == mp4
-    assert (
-        b"".join(videos.stream(digest, CHUNK_BYTES - 1, 2 * CHUNK_BYTES + 1))
-        == mp4[CHUNK_BYTES - 1 :][: 2 + CHUNK_BYTES]
-    )
+    assert b"".join(videos.stream(digest, size - 1, 2 * size + 1)) == mp4[size - 1 :][: 2 + size]
     found = videos.get(digest)
     assert found.expires_at == found.created_at + KEEP_S and found.provenance == {"engine": "cpu"}
 

@@ -10,12 +10,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
-from videogen.store.local_cache import LoadedVideo, LocalVideoCache
-from videogen.store.primitives import Is, MapPut, Record, RecordStore, Set, SetPayload, Write
+from videogen.store.local_cache import CarriedClock, LoadedVideo, LocalVideoCache
+from videogen.store.primitives import MAX_PAYLOAD, Is, MapPut, Record, RecordStore, Set, SetPayload, Write
 from videogen.store.records import Json, VideoRecord
 
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = MAX_PAYLOAD
+FIRST_CHUNK_BYTES = 512 * 1024
+"""Of videos whose records do not tell it."""
 CHUNKS_PER_CALL = 8
+LOOK_EVERY_S = 1.0
+"""For so long the store's clock is carried on by this machine's, to tell what has expired."""
 HELD_BYTES = CHUNKS_PER_CALL * CHUNK_BYTES
 """Of one video in memory while it is streamed; larger ones are not put into the local cache by a stream."""
 GRACE_S = 3600.0
@@ -27,17 +31,18 @@ class Videos:
 
     def __init__(self, records: RecordStore, keep: float, cache: LocalVideoCache | None = None) -> None:
         self.records, self.keep, self.cache = records, keep, cache
+        self._now = CarriedClock(records.now, LOOK_EVERY_S) if records.asks_a_server else records.now
 
     def put(self, generation: str, mp4: bytes, provenance: Mapping[str, Json]) -> str:
         """Stores a video under its digest, which it gives. Until the last write it is not to be seen."""
-        digest, chunks = hashlib.sha256(mp4).hexdigest(), -(-len(mp4) // CHUNK_BYTES)
+        digest, chunks = _sha256(mp4), -(-len(mp4) // CHUNK_BYTES)
         chunk_digests: list[str] = []
         for first in range(0, chunks, CHUNKS_PER_CALL):
             part = range(first, min(first + CHUNKS_PER_CALL, chunks))
             payloads = [mp4[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES] for index in part]
-            chunk_digests += [hashlib.sha256(payload).hexdigest() for payload in payloads]
+            chunk_digests += [digest] if chunks == 1 else map(_sha256, payloads)
             self.records.write_many([self._chunk(digest, *item) for item in zip(part, payloads, strict=True)])
-        facts, now = json.dumps(dict(provenance), sort_keys=True), self.records.now()
+        facts, now = json.dumps(dict(provenance), sort_keys=True), self._now()
         self.records.write(
             Write(
                 "video",
@@ -87,7 +92,7 @@ class Videos:
 
     def _verified(self, digest: str, record: Record) -> bytes:
         mp4 = b"".join(payload for _, payload in self._payloads(digest, range(record.count("chunks"))))
-        if hashlib.sha256(mp4).hexdigest() != digest:
+        if _sha256(mp4) != digest:
             raise self._damaged(digest, record, f"its {len(mp4):,} bytes are not those that were published")
         return mp4
 
@@ -131,14 +136,14 @@ class Videos:
         """Those that can be served: their record says so. Their bytes are verified when they are read."""
         found = zip(digests, self.records.read_many("video", digests), strict=True)
         whole = {d: r for d, r in found if isinstance(r, Record) and r.bins.get("state") == "whole"}
-        now = self.records.now() if whole else 0.0
+        now = self._now() if whole else 0.0
         return {digest for digest, record in whole.items() if self._is_current(record, now)}
 
     def _whole(self, digest: str) -> Record:
         record = self.records.read("video", digest)
         if record is None or record.bins.get("state") != "whole":
             raise RecordNotFound(f"there is no video {digest}")
-        ago = self.records.now() - self._expires_at(record)
+        ago = self._now() - self._expires_at(record)
         if ago >= 0:
             raise RecordExpired(f"video {digest} expired {ago:,.0f} s ago")
         return record
@@ -156,11 +161,11 @@ class Videos:
         return record.number("created_at") + self.keep
 
     def _pieces(self, digest: str, record: Record, start: int, stop: int) -> Iterator[bytes]:
-        size = record.count("chunk_bytes") or CHUNK_BYTES
+        size = record.count("chunk_bytes") or FIRST_CHUNK_BYTES
         digests = self._chunk_digests(digest, record, size)
         wanted = range(start // size, -(-stop // size)) if start < stop else range(0)
         for index, payload in self._payloads(digest, wanted):
-            if hashlib.sha256(payload).hexdigest() != digests[index]:
+            if _sha256(payload) != digests[index]:
                 raise self._damaged(digest, record, f"its chunk {index} of {len(digests)} is not what was published")
             yield payload[max(start - index * size, 0) : stop - index * size]
 
@@ -180,7 +185,7 @@ class Videos:
         whole, digests = hashlib.sha256(), []
         for _, payload in self._payloads(digest, range(record.count("chunks"))):
             whole.update(payload)
-            digests.append(hashlib.sha256(payload).hexdigest())
+            digests.append(_sha256(payload))
         if whole.hexdigest() != digest:
             raise self._damaged(digest, record, "its bytes are not those that were published")
         return digests
@@ -201,6 +206,10 @@ class Videos:
 
     def _chunk(self, digest: str, index: int, payload: bytes) -> Write:
         return Write("chunk", _chunk_key(digest, index), (SetPayload(payload),), ttl=self.keep + GRACE_S)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _chunk_key(digest: str, index: int) -> str:
