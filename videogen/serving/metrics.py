@@ -7,7 +7,8 @@ Rates, quantiles and ratios are for Prometheus to compute, such as the share of 
 from typing import get_args
 
 from videogen.requests import Priority
-from videogen.serving.observing import CacheUse, Ended, Load, Observer, Outcome, Refusal, StageName, Submitted
+from videogen.serving.jobs import CacheUse
+from videogen.serving.observing import Ended, Load, Observer, Outcome, Refusal, StageName, Submitted
 from videogen.store.metrics import OTHERS, StoreMetrics
 from videogen.store.store import Store
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from videogen.requests import Priority
+from videogen.serving.jobs import CacheUse
 
-CacheUse = Literal["hit", "joined", "miss"]
 Outcome = Literal["completed", "failed", "cancelled", "expired"]
 Refusal = Literal["invalid_request", "rate_limited", "overloaded", "unauthenticated", "unavailable"]
 StageName = Literal["queue", "text", "step", "decode", "mp4", "publish"]
@@ -35,6 +35,8 @@ class Submitted:
     model: str
     priority: Priority
     cache: CacheUse
+    prompt: str = ""
+    """For observers that were told to keep it."""
 
 
 @dataclass(frozen=True, slots=True)
