@@ -150,8 +150,9 @@ class AsyncClient:
     async def rollback(self) -> Mapping[str, Any]:
         return await self._call(verbs.rollback(), channels.ADMIN_TIMEOUT_S)
 
-    async def drain(self) -> Mapping[str, Any]:
-        return await self._call(verbs.drain(), channels.ADMIN_TIMEOUT_S)
+    async def drain(self) -> None:
+        """The service takes no more requests; what was accepted is finished, here or by another replica."""
+        await self._call(verbs.drain())
 
     async def reload(self) -> Mapping[str, Any]:
         return await self._call(verbs.reload(), channels.ADMIN_TIMEOUT_S)

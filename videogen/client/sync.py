@@ -149,8 +149,9 @@ class Client:
     def rollback(self) -> Mapping[str, Any]:
         return self._call(verbs.rollback(), channels.ADMIN_TIMEOUT_S)
 
-    def drain(self) -> Mapping[str, Any]:
-        return self._call(verbs.drain(), channels.ADMIN_TIMEOUT_S)
+    def drain(self) -> None:
+        """The service takes no more requests; what was accepted is finished, here or by another replica."""
+        self._call(verbs.drain())
 
     def reload(self) -> Mapping[str, Any]:
         return self._call(verbs.reload(), channels.ADMIN_TIMEOUT_S)

@@ -132,8 +132,8 @@ def rollback() -> Verb[Mapping[str, Any]]:
     return _outcome("Rollback", admin.RollbackRequest())
 
 
-def drain() -> Verb[Mapping[str, Any]]:
-    return _outcome("Drain", admin.DrainRequest())
+def drain() -> Verb[None]:
+    return Verb("Drain", admin.DrainRequest(), lambda _: None)
 
 
 def reload() -> Verb[Mapping[str, Any]]:

@@ -175,8 +175,8 @@ class MemoryCore:
     async def rollback(self) -> Mapping[str, Any]:
         return {"now": "videogen-tiny@1"}
 
-    async def drain(self) -> Mapping[str, Any]:
-        return {"left": 0}
+    async def drain(self) -> None:
+        self.ready = False
 
     async def reload(self) -> Mapping[str, Any]:
         raise StoreUnavailable("the store cannot be reached")

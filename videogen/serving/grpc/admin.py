@@ -1,7 +1,6 @@
 """AdminService: swaps versions, drains, tells figures, makes what others have leased. For keys of scope `admin`."""
 
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc
@@ -11,11 +10,11 @@ from videogen.errors import InvalidRequest
 from videogen.protos.videogen.v1 import admin_service_pb2 as pb
 from videogen.protos.videogen.v1.admin_service_pb2_grpc import AdminServiceServicer
 from videogen.serving.grpc import wire
-from videogen.serving.grpc.calling import Face, answers
+from videogen.serving.grpc.calling import Face, answers, closing
 from videogen.serving.jobs import Caller
 
 Context = grpc.aio.ServicerContext
-Told = TypeVar("Told", pb.SwapResponse, pb.RollbackResponse, pb.DrainResponse, pb.ReloadResponse)
+Told = TypeVar("Told", pb.SwapResponse, pb.RollbackResponse, pb.ReloadResponse)
 MOST_CLAIMS = 1_024
 
 
@@ -30,7 +29,8 @@ class AdminFace(Face, AdminServiceServicer):
 
     @answers("admin")
     async def Drain(self, request: pb.DrainRequest, context: Context, caller: Caller) -> pb.DrainResponse:
-        return _told(pb.DrainResponse(), await self.service.drain())
+        await self.service.drain()
+        return pb.DrainResponse()
 
     @answers("admin")
     async def Reload(self, request: pb.ReloadRequest, context: Context, caller: Caller) -> pb.ReloadResponse:
@@ -47,7 +47,7 @@ class AdminFace(Face, AdminServiceServicer):
         if not 0 < len(request.claims) <= MOST_CLAIMS:
             raise InvalidRequest("claims", f"{len(request.claims)} claims", f"1 to {MOST_CLAIMS:,}")
         claims = [Claim(**{name: getattr(claim, name) for name in Claim.__slots__}) for claim in request.claims]
-        async with aclosing(self.service.execute(claims)) as news:
+        async with closing(self.service.execute(claims)) as news:
             async for item in news:
                 await context.write(_news(item))
 

@@ -2,8 +2,9 @@
 
 import functools
 import ipaddress
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import unquote
 
 import grpc
@@ -17,6 +18,7 @@ from videogen.serving.grpc.errors import abort
 from videogen.serving.grpc.malformed import Malformed
 from videogen.serving.jobs import Caller
 
+T = TypeVar("T")
 Method = Callable[..., Awaitable[Any]]
 
 
@@ -53,6 +55,11 @@ def answers(scope: Scope = "user") -> Callable[[Method], Method]:
         return wrapped
 
     return wrap
+
+
+def closing(items: AsyncIterator[T]) -> "aclosing[AsyncGenerator[T]]":
+    """A generator of the core's, closed at the end of a `with`, however that comes."""
+    return aclosing(cast("AsyncGenerator[T]", items))
 
 
 def metadata(context: grpc.aio.ServicerContext, name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 
 import grpc
 
@@ -10,7 +9,7 @@ from videogen.errors import InvalidRequest
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceServicer
 from videogen.serving.grpc import wire
-from videogen.serving.grpc.calling import Authenticates, Face, answers, metadata
+from videogen.serving.grpc.calling import Authenticates, Face, answers, closing, metadata
 from videogen.serving.grpc.core import Core
 from videogen.serving.jobs import Caller, Content, VideoJob
 
@@ -46,7 +45,7 @@ class VideoFace(Face, VideoServiceServicer):
     async def _follow(self, job: VideoJob, context: Context, caller: Caller) -> VideoJob:
         """Tells how a job stands until it ended; returns it as it then is."""
         await context.write(pb.GenerateResponse(progress=wire.job(job)))
-        async with aclosing(self.service.watch(job.id, caller)) as changes:
+        async with closing(self.service.watch(job.id, caller)) as changes:
             async for changed in changes:
                 if not changed.has_ended and changed != job:
                     await context.write(pb.GenerateResponse(progress=wire.job(changed)))
@@ -80,7 +79,7 @@ class VideoFace(Face, VideoServiceServicer):
 
     @answers()
     async def Watch(self, request: pb.WatchRequest, context: Context, caller: Caller) -> None:
-        async with aclosing(self.service.watch(request.id, caller)) as changes:
+        async with closing(self.service.watch(request.id, caller)) as changes:
             async for job in changes:
                 await context.write(pb.WatchResponse(job=wire.job(job)))
 
@@ -112,9 +111,10 @@ class VideoFace(Face, VideoServiceServicer):
 
 async def _chunks(content: Content, start: int, stop: int) -> AsyncIterator[bytes]:
     """Bytes as the client takes them: no more than one piece of the store's waits in memory."""
-    async for piece in content.stream(start, stop):
-        for offset in range(0, len(piece), CHUNK):
-            yield piece[offset : offset + CHUNK]
+    async with closing(content.stream(start, stop)) as pieces:
+        async for piece in pieces:
+            for offset in range(0, len(piece), CHUNK):
+                yield piece[offset : offset + CHUNK]
 
 
 def _key(request: pb.GenerateRequest | pb.SubmitRequest, context: Context) -> str | None:

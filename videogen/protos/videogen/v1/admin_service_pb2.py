@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvideogen/v1/admin_service.proto\x12\x0bvideogen.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x1e\n\x0bSwapRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"8\n\x0cSwapResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x11\n\x0fRollbackRequest\"<\n\x10RollbackResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x0e\n\x0c\x44rainRequest\"9\n\rDrainResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x0f\n\rReloadRequest\":\n\x0eReloadResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x0e\n\x0cStatsRequest\"7\n\rStatsResponse\x12&\n\x05stats\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"4\n\x0e\x45xecuteRequest\x12\"\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x12.videogen.v1.Claim\"p\n\x05\x43laim\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\x0f\n\x07lease_s\x18\x06 \x01(\x01\"\x83\x01\n\x0f\x45xecuteResponse\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\x12\n\x08progress\x18\x02 \x01(\x01H\x00\x12\x10\n\x06\x64igest\x18\x03 \x01(\tH\x00\x12.\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.videogen.v1.ExecuteFailureH\x00\x42\x06\n\x04news\">\n\x0e\x45xecuteFailure\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05retry\x18\x03 \x01(\x08\x32\x9f\x03\n\x0c\x41\x64minService\x12;\n\x04Swap\x12\x18.videogen.v1.SwapRequest\x1a\x19.videogen.v1.SwapResponse\x12G\n\x08Rollback\x12\x1c.videogen.v1.RollbackRequest\x1a\x1d.videogen.v1.RollbackResponse\x12>\n\x05\x44rain\x12\x19.videogen.v1.DrainRequest\x1a\x1a.videogen.v1.DrainResponse\x12\x41\n\x06Reload\x12\x1a.videogen.v1.ReloadRequest\x1a\x1b.videogen.v1.ReloadResponse\x12>\n\x05Stats\x12\x19.videogen.v1.StatsRequest\x1a\x1a.videogen.v1.StatsResponse\x12\x46\n\x07\x45xecute\x12\x1b.videogen.v1.ExecuteRequest\x1a\x1c.videogen.v1.ExecuteResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvideogen/v1/admin_service.proto\x12\x0bvideogen.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x1e\n\x0bSwapRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"8\n\x0cSwapResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x11\n\x0fRollbackRequest\"<\n\x10RollbackResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x0e\n\x0c\x44rainRequest\"\x0f\n\rDrainResponse\"\x0f\n\rReloadRequest\":\n\x0eReloadResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x0e\n\x0cStatsRequest\"7\n\rStatsResponse\x12&\n\x05stats\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"4\n\x0e\x45xecuteRequest\x12\"\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x12.videogen.v1.Claim\"p\n\x05\x43laim\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\x0f\n\x07lease_s\x18\x06 \x01(\x01\"\x83\x01\n\x0f\x45xecuteResponse\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\x12\n\x08progress\x18\x02 \x01(\x01H\x00\x12\x10\n\x06\x64igest\x18\x03 \x01(\tH\x00\x12.\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.videogen.v1.ExecuteFailureH\x00\x42\x06\n\x04news\">\n\x0e\x45xecuteFailure\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05retry\x18\x03 \x01(\x08\x32\x9f\x03\n\x0c\x41\x64minService\x12;\n\x04Swap\x12\x18.videogen.v1.SwapRequest\x1a\x19.videogen.v1.SwapResponse\x12G\n\x08Rollback\x12\x1c.videogen.v1.RollbackRequest\x1a\x1d.videogen.v1.RollbackResponse\x12>\n\x05\x44rain\x12\x19.videogen.v1.DrainRequest\x1a\x1a.videogen.v1.DrainResponse\x12\x41\n\x06Reload\x12\x1a.videogen.v1.ReloadRequest\x1a\x1b.videogen.v1.ReloadResponse\x12>\n\x05Stats\x12\x19.videogen.v1.StatsRequest\x1a\x1a.videogen.v1.StatsResponse\x12\x46\n\x07\x45xecute\x12\x1b.videogen.v1.ExecuteRequest\x1a\x1c.videogen.v1.ExecuteResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,23 +43,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAINREQUEST']._serialized_start=249
   _globals['_DRAINREQUEST']._serialized_end=263
   _globals['_DRAINRESPONSE']._serialized_start=265
-  _globals['_DRAINRESPONSE']._serialized_end=322
-  _globals['_RELOADREQUEST']._serialized_start=324
-  _globals['_RELOADREQUEST']._serialized_end=339
-  _globals['_RELOADRESPONSE']._serialized_start=341
-  _globals['_RELOADRESPONSE']._serialized_end=399
-  _globals['_STATSREQUEST']._serialized_start=401
-  _globals['_STATSREQUEST']._serialized_end=415
-  _globals['_STATSRESPONSE']._serialized_start=417
-  _globals['_STATSRESPONSE']._serialized_end=472
-  _globals['_EXECUTEREQUEST']._serialized_start=474
-  _globals['_EXECUTEREQUEST']._serialized_end=526
-  _globals['_CLAIM']._serialized_start=528
-  _globals['_CLAIM']._serialized_end=640
-  _globals['_EXECUTERESPONSE']._serialized_start=643
-  _globals['_EXECUTERESPONSE']._serialized_end=774
-  _globals['_EXECUTEFAILURE']._serialized_start=776
-  _globals['_EXECUTEFAILURE']._serialized_end=838
-  _globals['_ADMINSERVICE']._serialized_start=841
-  _globals['_ADMINSERVICE']._serialized_end=1256
+  _globals['_DRAINRESPONSE']._serialized_end=280
+  _globals['_RELOADREQUEST']._serialized_start=282
+  _globals['_RELOADREQUEST']._serialized_end=297
+  _globals['_RELOADRESPONSE']._serialized_start=299
+  _globals['_RELOADRESPONSE']._serialized_end=357
+  _globals['_STATSREQUEST']._serialized_start=359
+  _globals['_STATSREQUEST']._serialized_end=373
+  _globals['_STATSRESPONSE']._serialized_start=375
+  _globals['_STATSRESPONSE']._serialized_end=430
+  _globals['_EXECUTEREQUEST']._serialized_start=432
+  _globals['_EXECUTEREQUEST']._serialized_end=484
+  _globals['_CLAIM']._serialized_start=486
+  _globals['_CLAIM']._serialized_end=598
+  _globals['_EXECUTERESPONSE']._serialized_start=601
+  _globals['_EXECUTERESPONSE']._serialized_end=732
+  _globals['_EXECUTEFAILURE']._serialized_start=734
+  _globals['_EXECUTEFAILURE']._serialized_end=796
+  _globals['_ADMINSERVICE']._serialized_start=799
+  _globals['_ADMINSERVICE']._serialized_end=1214
 # @@protoc_insertion_point(module_scope)

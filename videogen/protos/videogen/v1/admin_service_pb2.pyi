@@ -34,10 +34,8 @@ class DrainRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DrainResponse(_message.Message):
-    __slots__ = ("outcome",)
-    OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    outcome: _struct_pb2.Struct
-    def __init__(self, outcome: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ReloadRequest(_message.Message):
     __slots__ = ()
