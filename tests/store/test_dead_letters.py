@@ -67,6 +67,16 @@ def test_one_that_fails_again_is_a_dead_letter_of_its_own(store):
     assert store.requeue(new).id not in (old, new)
 
 
+def test_one_that_a_crash_had_noted_in_two_hours_is_listed_once():
+    clock = Clock()
+    store = memory_store(clock)
+    old = fail(store)
+    clock.seconds += 3600
+    store._queue.settle([store.request(old)])  # as the recovery does for one whose end a crash cut short
+    assert [letter.id for letter in store.dead_letters()] == [old]
+    assert store.stats().dead_letters == 1
+
+
 def test_only_what_failed_is_requeued(store):
     one = store.submit(accepted()).id
     with pytest.raises(StoreConflict, match="queued"):

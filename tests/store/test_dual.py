@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.servers import redis_server
 from tests.store.builders import accepted, drain_all
 from tests.store.servers import Server, patiently, server_of, until
 from videogen.errors import InvalidStoreUrl, StoreInDoubt, StoreUnavailable
@@ -322,6 +323,34 @@ def test_a_list_that_grew_too_long_means_everything(monkeypatch):
     assert sum(1 for _ in missed.marks()) < 400 and missed.full() and missed.has(("kind", "k1999"))
     replay(one, other)
     assert not missed.any() and compare(one, other).is_clean
+
+
+def test_a_list_of_everything_is_kept_while_a_record_cannot_be_mended(monkeypatch):
+    monkeypatch.setattr(listing, "MOST_PER_SHARD", 0)
+    one, other = MemoryRecordStore(), MemoryRecordStore()
+    one.write(put("a"))
+    other.write(put("a", Set(REVISION, COPYING), Set(LAST_WRITE, "another")))  # it is being copied by another
+    missed = Missed(one)
+    for token in ("1", "2"):
+        missed.mark([("kind", "a")], token)
+    other_copy = Missed(one)
+    other_copy.forget(list(other_copy.marks()))
+    replay(one, other)
+    assert missed.any() and missed.has(("kind", "a"))
+
+
+def test_what_the_other_missed_is_counted_and_the_primary_that_is_away_is_named(tmp_path, opened):
+    with redis_server(tmp_path) as (url, server):
+        dual = opened(f"dual:{url}|embedded:{tmp_path / 'other'}")
+        dual.write(put("a"))
+        assert dual.facts().missed == 0
+        Missed(dual.pair.roles().primary.records).mark([("kind", "a"), ("kind", "b")], "1")
+        assert dual.facts().missed == 2
+        server.kill()
+        server.wait()
+        late = opened(f"dual:{url}|embedded:{tmp_path / 'other'}")
+        with pytest.raises(StoreUnavailable, match="cut-over --to embedded:.* --lost"):
+            late.read("kind", "a")
 
 
 def test_of_many_processes_that_notice_an_outage_one_compares():

@@ -281,3 +281,23 @@ def test_a_store_that_drains_goes_on_drained_elsewhere(source, tmp_path):
     second = Store(open_records(f"embedded:{tmp_path / 'second'}"), UNCACHED)
     copy(source.records, second.records)
     assert all(answer(second, record.accepted) is not None for record in ids)
+
+
+class Sweeping(MemoryRecordStore):
+    """Chunks that were there are gone when they are written over: they expired in between."""
+
+    def write_many(self, writes):
+        refused = [write.kind == "chunk" and write.create == "never" for write in writes]
+        return [
+            None if no else super(Sweeping, self).write_many([one])[0] for no, one in zip(refused, writes, strict=True)
+        ]
+
+
+def test_a_video_whose_chunk_went_meanwhile_is_left_for_the_next_pass(source):
+    request = publish(source, 1)
+    digest = source.request(request.id).video
+    target = Sweeping()
+    target.write(Write("chunk", f"{digest}/000000", (SetPayload(b"of before"),)))
+    done = copy(source.records, target)
+    assert (done.videos, done.generations, done.left) == (0, 0, 1)
+    assert target.read("video", digest) is None

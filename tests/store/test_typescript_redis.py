@@ -24,8 +24,8 @@ from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.resolve import WEIGHTS
 from videogen.store.moving.foreign_import import ForeignImport
 from videogen.store.moving.foreign_redis import ForeignRedis, matched, read_layout
-from videogen.store.primitives import RecordStore
-from videogen.store.records import Champion
+from videogen.store.primitives import RecordStore, SetPayload, Write
+from videogen.store.records import Champion, StoreLimits
 from videogen.store.store import Store
 
 MP4S = [os.urandom(700_000 + n) for n in range(3)]
@@ -117,6 +117,17 @@ def test_videos_of_a_model_that_is_the_same_as_ours_answer_requests(theirs, reco
     assert found.is_clean
     ours = store.submit(accepted(SECOND))
     assert ours.state == "done" and store.read_video(ours.video) == MP4S[1]
+
+
+def test_a_damaged_video_of_ours_differs_and_stops_nothing(theirs, records: RecordStore):
+    url, shell = theirs
+    fill(shell)
+    store = Store(records, StoreLimits(local_cache_bytes=0))
+    taking(url, store).run()
+    request = next(iter(store.requests(["done"])))
+    records.write(Write("chunk", f"{request.video}/000000", (SetPayload(b"wrong"),)))
+    found = taking(url, store).verify()
+    assert (found.same, len(found.different)) == (10, 1)
 
 
 def test_what_waits_is_made_in_its_order(theirs, records: RecordStore):

@@ -50,6 +50,8 @@ def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
         ("champions", _counts(stats.champions)),
         ("records", _counts(backend.records or {})),
     ]
+    if backend.missed is not None:
+        found.append(("missed by the other", f"{backend.missed:,} records"))
     found += [("copy of", f"{replica.source}, {replica.lag_s:,.0f} s behind") for replica in stats.replicas]
     if cache is not None and cache.hits + cache.misses:
         found.append(("local cache", f"{cache.hits:,} hits, {cache.misses:,} misses, {cache.bytes:,} bytes held"))

@@ -19,15 +19,15 @@ class DeadLetters:
 
     def list(self, limit: int) -> list[RequestRecord]:
         """Up to `limit` that nobody has asked again, latest hour first."""
-        found: list[RequestRecord] = []
+        found: dict[str, RequestRecord] = {}  # a crash may have one noted in two hours
         for ids in chunks(self.queue.dead.latest(), CHUNK):
             failed = [record for record in self.queue.get_many(ids) if record and record.state == "failed"]
             heirs = self.queue.get_many([record.requeued_as for record in failed if record.requeued_as])
             asked_again = {heir.id for heir in heirs if heir is not None}
-            found += [record for record in failed if record.requeued_as not in asked_again]
+            found |= {record.id: record for record in failed if record.requeued_as not in asked_again}
             if len(found) >= limit:
                 break
-        return found[:limit]
+        return list(found.values())[:limit]
 
     def requeue(self, request_id: str) -> RequestRecord:
         """The request that takes the failed one's place: one and the same however often, and by whom, it is called.

@@ -187,6 +187,9 @@ def _gauges(found: StoreStats) -> "Iterator[Metric]":
     yield _gauge("replica_lag_seconds", text, ("source",), [((one.source,), one.lag_s) for one in found.replicas])
     text = "Counts that are too small because they were cut short, 1."
     yield _gauge("cut", text, ("what",), [((what,), 1) for what in found.cut])
+    text = "Records of one of two stores that the other has yet to get, at least."
+    missed = [] if found.backend.missed is None else [((), found.backend.missed)]
+    yield _gauge("missed_records", text, (), missed)
     room = {"used": found.backend.bytes_used, "limit": found.backend.bytes_limit}
     known = {what: size for what, size in room.items() if size is not None}
     yield _gauge("backend_bytes", "Room that the backend uses, and has.", ("what",), _by_one(known))

@@ -209,7 +209,8 @@ class Record:
 class BackendFacts:
     """`where` without credentials; None for what the backend does not tell. Bytes are those of all that it holds.
 
-    `records` counts by kind; what has expired may be in it until it is removed.
+    `records` counts by kind; what has expired may be in it until it is removed. `missed`: records of one of two stores
+    that the other has yet to get, at least.
     """
 
     where: str
@@ -217,6 +218,7 @@ class BackendFacts:
     bytes_used: int | None = None
     bytes_limit: int | None = None
     records: Mapping[str, int] | None = None
+    missed: int | None = None
 
 
 class RecordStore(ABC):

@@ -118,9 +118,11 @@ class _Looking:
         return dict(found)
 
     def dead_letters(self) -> int:
-        found = 0
+        found, seen = 0, set[str]()
         for part in self._bounded(self.queue.dead.latest(), "dead letters"):
-            failed = [bins for bins in self._bins("request", part) if bins.get("state") == "failed"]
+            new = [one for one in dict.fromkeys(part) if one not in seen]  # a crash may have one noted in two hours
+            seen.update(new)
+            failed = [bins for bins in self._bins("request", new) if bins.get("state") == "failed"]
             found += sum(bins.get("requeued_as") is None for bins in failed)
         return found
 

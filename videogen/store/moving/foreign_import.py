@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from videogen.errors import ArtifactError, InvalidRequest, RecordNotFound, RegistryError, StoreUnavailable
+from videogen.errors import (
+    ArtifactError,
+    InvalidRequest,
+    RecordDamaged,
+    RecordNotFound,
+    RegistryError,
+    StoreUnavailable,
+)
 from videogen.models.spec import ModelSpec
 from videogen.requests import FILLED, AcceptedRequest, fingerprint, parse_request
 from videogen.store.generations import Generations
@@ -87,7 +94,7 @@ class ForeignImport:
         try:
             request = self.store.request(self._made(video_hash).id)
             found = self.store.read_video(request.video or "")
-        except RecordNotFound:
+        except (RecordNotFound, RecordDamaged):
             return "different"
         theirs = hashlib.sha256(self.source.video(video_hash)).digest()
         return "same" if hashlib.sha256(found).digest() == theirs else "different"
@@ -111,7 +118,7 @@ class ForeignImport:
     def _is_there(self, digest: str | None) -> bool:
         try:
             self.store.video(digest or "")
-        except RecordNotFound:
+        except (RecordNotFound, RecordDamaged):
             return False
         return True
 

@@ -40,6 +40,9 @@ class Tally:
             return replace(seen, gone=self.gone + 1)
         return replace(seen, damaged=_and(self.damaged, name)) if isinstance(record, RecordDamaged) else seen
 
+    def with_different(self, name: "Name") -> "Tally":
+        return replace(self, different=_and(self.different, name))
+
     @property
     def is_clean(self) -> bool:
         """Nothing differs, nothing was unreadable."""
@@ -71,7 +74,7 @@ def compare(source: RecordStore, target: RecordStore, on_progress: Progress = la
     """Digests of every record of `source` against `target`'s; changes nothing."""
 
     def count(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
-        return replace(tally, different=_and(tally.different, name))
+        return tally.with_different(name)
 
     return Pair(source, target).walk(count, on_progress)
 

@@ -93,7 +93,8 @@ class Replicator:
 
     def _video(self, done: Pass, digest: str, video: Record, other: Read) -> Pass:
         try:
-            self._chunks(digest, video)
+            if not self._chunks(digest, video):
+                return replace(done, left=done.left + 1)
         except RecordDamaged:
             return _with_damaged(done, digest)
         facts = [MapPut(*entry) for page in self.source.map_pages("video", digest) for entry in page]
@@ -102,13 +103,15 @@ class Replicator:
             return replace(done, left=done.left + 1)
         return replace(done, videos=done.videos + 1, bytes=done.bytes + video.count("size"))
 
-    def _chunks(self, digest: str, video: Record) -> None:
-        """Raises RecordDamaged if one is not what was published."""
+    def _chunks(self, digest: str, video: Record) -> bool:
+        """Are all of them in the target? Raises RecordDamaged if one is not what was published."""
         for keys in chunks(chunk_keys(digest, video.count("chunks")), CHUNKS_PER_CALL):
             for key, chunk, other in self._both("chunk", keys):
                 if not isinstance(chunk, Record) or not _is_intact(video, key, chunk):
                     raise RecordDamaged(f"chunk {key}")
-                copy_record(("chunk", key), self.source, chunk, self.target, other)
+                if not copy_record(("chunk", key), self.source, chunk, self.target, other):
+                    return False
+        return True
 
     def _generations(self, done: Pass, keys: Sequence[str]) -> Pass:
         both = self._both("generation", keys)

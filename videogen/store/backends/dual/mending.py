@@ -42,10 +42,14 @@ def replay(primary: RecordStore, secondary: RecordStore, on_progress: Progress =
 
 
 def repair(primary: RecordStore, secondary: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
-    """Compares all records, and makes those the same that differ; `copied` counts them, either way."""
+    """Compares all records, and makes those the same that differ; `copied` counts them, either way.
+
+    In the tally, `different` are those that others were writing all the while.
+    """
 
     def mend(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
-        settle(name, primary, secondary, different=True)
+        if settle(name, primary, secondary, different=True) == "busy":
+            return tally.with_different(name)
         return replace(tally, copied=tally.copied + 1)
 
     tally, missed = Pair(primary, secondary).walk(mend, on_progress), Missed(primary)

@@ -52,6 +52,10 @@ class Missed:
                     kind, _, key = entry.removesuffix(END).partition(BETWEEN)
                     yield Mark((kind, key), token)
 
+    def count(self) -> int:
+        """Names that are listed, or at least so many."""
+        return sum(map(len, self.records.map_heads(KIND, SHARDS)))
+
     def full(self) -> dict[str, str]:
         """Shards that list no more names, each with its latest token."""
         tokens = {shard: record.bins.get("all") for shard, record in self._shards().items()}

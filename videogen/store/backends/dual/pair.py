@@ -107,7 +107,7 @@ class DualRecordStore(RecordStore):
         return self._primary().keys(kind, since)
 
     def _primary(self) -> RecordStore:
-        return self.pair.roles().primary.present()
+        return self.pair.primary(self.pair.roles())
 
     def _brought_back(self, kind: str, keys: Sequence[str]) -> bool:
         """May the primary hold again what it lacked a moment ago, because the secondary holds it?"""
@@ -174,7 +174,7 @@ class DualRecordStore(RecordStore):
 
     def _judged(self, roles: Roles, writes: Sequence[Write]) -> list[Record | None]:
         try:
-            return roles.primary.present().write_many(writes)
+            return self.pair.primary(roles).write_many(writes)
         except StoreUnavailable:
             self.pair.mender.wake(compare=True)
             raise
@@ -294,7 +294,8 @@ class DualRecordStore(RecordStore):
 
     def facts(self) -> BackendFacts:
         roles = self.pair.roles()
-        return replace(roles.primary.records.facts(), where=f"dual:{roles.primary.name}|{roles.secondary.name}")
+        facts, missed = self.pair.primary(roles).facts(), self.pair.missed_by(roles.primary).count()
+        return replace(facts, where=f"dual:{roles.primary.name}|{roles.secondary.name}", missed=missed)
 
     def close(self) -> None:
         self.pair.close()

@@ -10,6 +10,7 @@ from videogen.store.backends.dual.mending import Mender
 from videogen.store.backends.dual.missed import Missed
 from videogen.store.backends.dual.pointer import Standing
 from videogen.store.backends.dual.sides import Side
+from videogen.store.primitives import RecordStore
 
 POINTER_S = 1.0
 """For so long a process goes by the pointer that it read."""
@@ -84,6 +85,15 @@ class Pairing:
         one, other = self.sides
         primary, secondary = (one, other) if one.name == standing.primary else (other, one)
         return Roles(primary, secondary, standing, seen_at)
+
+    def primary(self, roles: Roles) -> RecordStore:
+        """The primary's records. Raises StoreUnavailable at once while it is away."""
+        if roles.primary.away:
+            raise StoreUnavailable(
+                f"{roles.primary.name}, the primary, did not answer lately, and nothing is taken in without it; should "
+                f"it be gone for good: videogen store cut-over --to {roles.secondary.name} --lost"
+            )
+        return roles.primary.records
 
     def missed_by(self, primary: Side) -> Missed:
         """What the other side lacks, by the list in `primary`. Raises StoreUnavailable."""

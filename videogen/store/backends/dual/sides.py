@@ -24,12 +24,6 @@ class Side:
                 self._opened = self._open()
             return self._opened
 
-    def present(self) -> RecordStore:
-        """As `records`, but raises StoreUnavailable at once while it is away."""
-        if self.away:
-            raise StoreUnavailable(f"{self.name} did not answer lately, and is not asked until it does")
-        return self.records
-
     def close(self) -> None:
         with self._lock:
             if self._opened is not None:
