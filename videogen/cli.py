@@ -15,6 +15,7 @@ from videogen.commands.show import show
 from videogen.commands.status import status
 from videogen.commands.store import store
 from videogen.commands.submit import submit
+from videogen.commands.top import top
 from videogen.errors import InvalidRequest, InvalidSetting, InvalidStoreUrl, VersionNotFound, VideogenError
 
 BAD_INPUT = 2
@@ -75,3 +76,4 @@ app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(store, name="store")
 app.add_typer(keys, name="keys")
 app.command()(doctor)
+app.command()(top)
