@@ -1,0 +1,58 @@
+"""`videogen serve`: the inference service, until Ctrl-C."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from videogen.opening import require
+from videogen.settings import read_settings
+
+
+def serve(
+    model: Annotated[
+        str,
+        typer.Option(help="A model, whose champion is followed; NAME@VERSION for that one; with --ungated a folder."),
+    ] = "videogen-tiny",
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="For HTTP; 0 takes a free one.", min=0, max=65535)] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="For gRPC; 0 takes a free one.", min=0, max=65535)] = 50051,
+    ungated: Annotated[
+        bool, typer.Option("--ungated", help="Serve what passed no gates. Its videos are shared with nobody.")
+    ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines call although no API key was made.")
+    ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="A device without networks: for tests of clients and of load.")
+    ] = False,
+    grace: Annotated[float, typer.Option(help="Seconds that work in hand gets at the end.", min=0)] = 30.0,
+) -> None:
+    """Answer requests for videos as they come, over an OpenAI-compatible HTTP API and gRPC.
+
+    It loads the champion's engine, warms it, follows the champion pointer, and shares its queue, cache and sessions
+    with every other replica on the same store. Ctrl-C or SIGTERM finishes or hands back what is in hand.
+
+    Examples:
+
+    `videogen serve` after `make demo`, or without: `videogen serve --model models/videogen-tiny/2 --ungated`
+
+    `curl 127.0.0.1:8000/v1/videos -H 'content-type: application/json' -d '{"prompt": "a large red ring moving left"}'`
+    """
+    require("fastapi", "serve")
+    require("grpc", "serve")
+    from videogen.serving.engine.messages import Synthetic
+    from videogen.serving.server import Serving
+    from videogen.serving.server import serve as run
+
+    serving = Serving(
+        model=model,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        ungated=ungated or synthetic,
+        insecure=insecure,
+        synthetic=Synthetic() if synthetic else None,
+        grace_s=grace,
+    )
+    asyncio.run(run(read_settings(), serving, typer.echo))

@@ -1,0 +1,394 @@
+"""From the store's queue through the engine process back to the store: claim, run, keep alive, publish.
+
+The leases are this process's, whatever becomes of the engine: what a dead one had in a running batch is failed, to be
+tried again; what merely waited in it goes to its successor.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from videogen.client.results import Executed, ExecuteFailed, Executing, News
+from videogen.errors import EngineError, LeaseLost, StoreUnavailable
+from videogen.outlasting import outlasting
+from videogen.serving.changes import Changes
+from videogen.serving.engine.messages import (
+    Died,
+    EngineConfig,
+    EngineEvent,
+    EngineJob,
+    Failed,
+    Finished,
+    Loading,
+    Progress,
+    Stats,
+    VersionToLoad,
+)
+from videogen.serving.engine_process import EngineProcess
+from videogen.serving.observing import Observer
+from videogen.serving.versions import ServedVersion, Versions
+from videogen.store.records import Claim, Json, RequestRecord
+from videogen.store.store import Store
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How much is taken from the queue ahead of the device, and how often things are looked at. Times in seconds."""
+
+    ahead_s: float = 1.5
+    """Work that is taken from the queue before the device is free for it: its scheduler chooses among it."""
+    least_ahead: int = 8
+    most_ahead: int = 64
+    lease_s: float = 15.0
+    poll_s: tuple[float, float] = (0.02, 0.25)
+    """Between looks at a queue in which nothing was found, growing: other replicas' clients fill it too."""
+    restart_s: tuple[float, float] = (0.2, 30.0)
+    """Between a death of the engine process and its successor, growing while they die young."""
+    young_s: float = 60.0
+
+
+@dataclass(slots=True)
+class InHand:
+    """A claim that the engine has, and what it told of it. A `lent` one is a run's, which hears of it and renews it."""
+
+    claim: Claim
+    taken_at: float
+    lent: Callable[[News], None] | None = None
+    progress: float = 0.0
+    first_step_at: float | None = None
+
+
+@dataclass(slots=True)
+class Maker:
+    """Keeps one engine process at work. All of it runs on one event loop; the store is called in `executor`."""
+
+    store: Store
+    config: EngineConfig
+    versions: Versions
+    changes: Changes
+    holder: str
+    executor: Executor
+    observer: Observer = field(default_factory=Observer)
+    limits: Making = field(default_factory=Making)
+    provenance: Mapping[str, Json] = field(default_factory=dict)
+    engine: EngineProcess = field(init=False)
+    in_hand: dict[str, InHand] = field(default_factory=dict)
+    stats: Stats | None = None
+    down: str | None = "the engine process is starting"
+    """Why nothing is being made, None while something can be."""
+    restarts: int = 0
+    seconds_each: float = 0.1
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _taking: bool = True
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _to_load: dict[str, VersionToLoad] = field(default_factory=dict)
+    _steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+    _started_at: float = 0.0
+    _deaths: int = 0
+
+    def __post_init__(self) -> None:
+        self.engine = EngineProcess(self.config, self.heard)
+
+    async def start(self, version: ServedVersion, to_load: VersionToLoad) -> None:
+        """Starts the process with one version. Raises EngineError, and leaves nothing behind."""
+        self._to_load = {version.version_digest: to_load}
+        try:
+            await self.engine.start()
+            await self.engine.load(to_load)
+        except BaseException:
+            await self.engine.stop(0)
+            raise
+        self.versions.admit(version)
+        self.down, self._started_at = None, time.monotonic()
+        self._spawn(self._claim())
+        self._spawn(self._renew())
+
+    async def load(self, version: ServedVersion, to_load: VersionToLoad) -> None:
+        """Loads a further version beside those that are there; it is not admitted yet. Raises EngineError."""
+        await self.engine.load(to_load)
+        self._to_load[version.version_digest] = to_load
+
+    async def unload(self, digest: str) -> None:
+        """Lets a version go once nothing of it is in hand."""
+        while any(held.claim.request.version_digest == digest for held in self.in_hand.values()):
+            await asyncio.sleep(0.05)
+        self._to_load.pop(digest, None)
+        await self.engine.unload(digest)
+
+    def longest_gap(self, since: float) -> float:
+        """The longest time without a step from `since` (monotonic seconds) until now."""
+        times = [since, *(one for one in self._steps if one > since), time.monotonic()]
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes nothing more, waits for what is in hand, then gives the rest back unused."""
+        self._taking = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self.in_hand and self.down is None:
+                    await asyncio.sleep(0.02)
+        left = [held.claim for held in self.in_hand.values() if held.lent is None]
+        self.in_hand.clear()
+        publishing = [task for task in self._tasks if task.get_name() == "publish"]
+        if publishing:
+            await asyncio.wait(publishing, timeout=max(grace_s, 5.0))
+        for task in self._tasks - set(publishing):
+            task.cancel()
+        await self.engine.stop(0 if left else 1.0)
+        if left:
+            await self.call(lambda: self.store.release(left))
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Runs a store call where it blocks nobody."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+    # Claiming
+
+    def wake(self) -> None:
+        """Something was queued here just now."""
+        self._wake.set()
+
+    @property
+    def room(self) -> int:
+        """How many more may be taken."""
+        if not self._taking or self.down is not None:
+            return 0
+        ahead = max(self.limits.least_ahead, math.ceil(self.limits.ahead_s / self.seconds_each))
+        return min(ahead, self.limits.most_ahead) - len(self.in_hand)
+
+    def claim_now(self, record: RequestRecord) -> list[Claim]:
+        """Takes a request that was queued just now, if there is room: in the store's thread, right after submitting."""
+        if record.state != "queued" or record.version_digest not in self.versions.loaded or self.room <= 0:
+            return []
+        return self.store.claim([record.id], self.holder, self.limits.lease_s, 1)
+
+    async def _claim(self) -> None:
+        pause, slowest = self.limits.poll_s
+        while True:
+            found: list[Claim] = []
+            try:
+                if (room := self.room) > 0:
+                    found = await self.call(lambda room=room: self._claim_some(min(room, 16)))
+            except StoreUnavailable as error:
+                logger.warning("nothing can be claimed: %s", error)
+                await asyncio.sleep(slowest)
+            self.take(found)
+            if found:
+                pause = self.limits.poll_s[0]
+                continue
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+            pause = self.limits.poll_s[0] if self._wake.is_set() else min(2 * pause, slowest)
+
+    def _claim_some(self, most: int) -> list[Claim]:
+        for digest in list(self.versions.loaded):
+            if found := self.store.claim_lane("interactive", self.holder, self.limits.lease_s, most, digest):
+                return found
+        return []
+
+    def take(self, claims: list[Claim]) -> None:
+        """Hands claims to the engine."""
+        for claim in claims:
+            self.in_hand[claim.request.id] = InHand(claim, time.monotonic())
+            self._run(claim)
+            self.changes.tell(claim.generation)
+        if claims:
+            self.observer.claimed(len(claims))
+
+    def lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
+        """Makes what another holds the lease of, beside the queue."""
+        self.in_hand[claim.request.id] = InHand(claim, time.monotonic(), hear)
+        if self.down is None:
+            self._run(claim)
+
+    def take_back(self, request_ids: Iterable[str]) -> None:
+        """Who lent these does not want them any more."""
+        for request_id in request_ids:
+            held = self.in_hand.get(request_id)
+            if held is not None and held.lent is not None:
+                del self.in_hand[request_id]
+                self.engine.cancel(request_id)
+
+    def _run(self, claim: Claim) -> None:
+        accepted, request = claim.request, claim.request.request
+        self.engine.run(
+            EngineJob(
+                id=accepted.id,
+                version_digest=accepted.version_digest,
+                request=accepted.model_dump(mode="json"),
+                tenant=request.tenant,
+                priority=request.priority,
+                deadline_in=None if request.deadline is None else float(request.deadline),
+                weight=self.store.limits.tenant_weights.get(request.tenant, 1.0),
+            )
+        )
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.limits.lease_s / 5)
+            held = [one for one in self.in_hand.values() if one.lent is None]
+            if not held:
+                continue
+            progress = {one.claim.generation: one.progress for one in held}
+            try:
+                renewal = await self.call(
+                    lambda held=held, told=progress: self.store.renew([h.claim for h in held], told)
+                )
+            except StoreUnavailable as error:
+                logger.warning("leases could not be renewed: %s", error)
+                continue
+            dropped = [claim for claim in (*renewal.lost, *renewal.unwanted) if self._drop(claim)]
+            unwanted = [claim for claim in dropped if claim in renewal.unwanted]
+            if unwanted:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.call(lambda claims=unwanted: self.store.release(claims))
+
+    def forget_generation(self, generation: str) -> None:
+        """A request for it was cancelled: looks at once whether anybody still wants its video."""
+        self.changes.tell(generation)
+        for held in self.in_hand.values():
+            if held.claim.generation == generation:
+                self._spawn(self._release_if_unwanted(held.claim))
+
+    async def _release_if_unwanted(self, claim: Claim) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            renewal = await self.call(lambda: self.store.renew([claim]))
+            if renewal.unwanted and self._drop(claim):
+                await self.call(lambda: self.store.release([claim]))
+
+    def _drop(self, claim: Claim) -> bool:
+        held = self.in_hand.get(claim.request.id)
+        if held is None or held.claim.token != claim.token:
+            return False
+        del self.in_hand[claim.request.id]
+        self.engine.cancel(claim.request.id)
+        self._wake.set()
+        return True
+
+    # What the engine tells
+
+    def heard(self, event: EngineEvent) -> None:
+        """The engine process's callback."""
+        match event:
+            case Progress():
+                self._progressed(event)
+            case Finished():
+                if held := self.in_hand.pop(event.id, None):
+                    self._spawn(self._publish(held, event), "publish")
+            case Failed():
+                if held := self.in_hand.pop(event.id, None):
+                    self._spawn(self._fail(held, event.error, event.retry, event.code), "publish")
+            case Stats():
+                self.stats = event
+            case Loading():
+                logger.info("%s: %s", event.version_digest[:12], event.text)
+            case Died():
+                self._spawn(self._revive(event))
+
+    def _progressed(self, event: Progress) -> None:
+        self._steps.append(time.monotonic())
+        held = self.in_hand.get(event.id)
+        if held is not None:
+            held.progress = event.steps_done / event.steps
+            held.first_step_at = held.first_step_at or time.monotonic()
+            if held.lent is not None:
+                held.lent(Executing(held.claim.generation, held.progress))
+            self.changes.tell(held.claim.generation)
+
+    async def _publish(self, held: InHand, event: Finished) -> None:
+        claim = held.claim
+        self._wake.set()
+        spent = event.facts.get("device_seconds")
+        if isinstance(spent, int | float) and spent > 0:
+            self.seconds_each += 0.1 * (float(spent) - self.seconds_each)
+        facts = self._facts(claim, event.facts)
+        try:
+            await self.call(
+                lambda: outlasting(lambda: self.store.publish(claim, event.mp4, facts), self.limits.lease_s)
+            )
+        except (LeaseLost, StoreUnavailable) as error:
+            logger.warning("a video of request %s came to nothing: %s", claim.request.id, error)
+            if held.lent is not None:
+                held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
+        else:
+            if held.lent is not None:
+                held.lent(Executed(claim.generation, hashlib.sha256(event.mp4).hexdigest()))
+        self.changes.tell(claim.generation)
+
+    def _facts(self, claim: Claim, made: Mapping[str, Json]) -> dict[str, Json]:
+        accepted = claim.request
+        return {
+            **self.provenance,
+            **made,
+            "request": accepted.request.model_dump(mode="json", exclude={"tenant", "metadata", "lane", "priority"}),
+            "request_id": accepted.id,
+            "fingerprint": accepted.fingerprint,
+            "version_digest": accepted.version_digest,
+            "label": accepted.label,
+            "seed": accepted.request.seed,
+            "holder": self.holder,
+            "attempt": claim.attempt,
+        }
+
+    async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
+        claim = held.claim
+        if held.lent is not None:
+            held.lent(ExecuteFailed(claim.generation, code, error, retry))
+            return
+        try:
+            await self.call(lambda: outlasting(lambda: self.store.fail(claim, error, retry), self.limits.lease_s))
+        except (LeaseLost, StoreUnavailable) as lost:
+            logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
+        self._wake.set()
+        self.changes.tell(claim.generation)
+
+    async def _revive(self, event: Died) -> None:
+        """After a death: what was in a running batch has used up an attempt; what waited goes to the next process."""
+        self.down = f"the engine process ended (exit code {event.exit_code}) and is being started again"
+        logger.error("%s; %d were in a batch, %d waited", self.down, len(event.busy), len(event.held - event.busy))
+        for request_id in event.busy:
+            if held := self.in_hand.pop(request_id, None):
+                await self._fail(held, "the engine process ended while it made this video", True)
+        self._deaths = self._deaths + 1 if time.monotonic() - self._started_at < self.limits.young_s else 1
+        while True:
+            first, longest = self.limits.restart_s
+            await asyncio.sleep(min(longest, first * 2 ** (self._deaths - 1)))
+            try:
+                await self.engine.start()
+                for to_load in list(self._to_load.values()):
+                    await self.engine.load(to_load)
+                break
+            except EngineError as error:
+                self._deaths += 1
+                self.down = f"the engine process cannot be started: {error}"
+                logger.error("%s", self.down)
+                await self.engine.stop(0)
+        self.down, self._started_at, self.restarts = None, time.monotonic(), self.restarts + 1
+        self.observer.restarted()
+        for held in list(self.in_hand.values()):
+            held.progress = 0.0
+            self._run(held.claim)
+        self._wake.set()
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a task of the service failed", exc_info=task.exception())

@@ -1,0 +1,388 @@
+"""What the service does, whatever the transport: accept, answer, watch, cancel, hand out.
+
+Accepted means recorded in the store: any replica on the same store answers for any job, and finishes what another
+began. The store is called in a small thread pool, never on the event loop.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any
+
+from videogen.client.results import Claim as Leased
+from videogen.client.results import ExecuteFailed, Executing, News
+from videogen.errors import InvalidRequest, Overloaded, RecordExpired, RecordNotFound, StoreConflict, StoreUnavailable
+from videogen.requests import AcceptedRequest, accept, parse_request
+from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
+from videogen.serving.making import Maker
+from videogen.serving.observing import Observer, Submitted
+from videogen.serving.swapping import Swapper
+from videogen.serving.views import REMIXED_FROM, UNGATED, view
+from videogen.store.idempotency import Idempotency
+from videogen.store.primitives import Record, Set, Write
+from videogen.store.records import Claim, Json, RequestRecord, VideoRecord
+from videogen.store.sessions import Session
+
+HIDDEN = "hidden-request"
+"""The kind of the records that say which requests their callers deleted."""
+MOST_LISTED = 5000
+"""Requests, the latest first, among which a list looks for a caller's own."""
+POLL_S = (0.1, 1.0)
+"""Between looks at a job that another replica makes, growing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """What is admitted. `most_work_s`: seconds of work that may wait for this device before more is refused."""
+
+    most_work_s: float = 120.0
+    price_per_hour: float | None = None
+    """US dollars of one device."""
+
+
+class Service:
+    """One replica. Its methods belong to one event loop.
+
+    What names a job raises RecordNotFound for one that is not there or not the caller's; every method may raise
+    StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        maker: Maker,
+        limits: ServiceLimits | None = None,
+        observer: Observer | None = None,
+        swapper: Swapper | None = None,
+    ) -> None:
+        self.swapper = swapper
+        self.maker, self.store, self.versions = maker, maker.store, maker.versions
+        self.limits, self.observer = limits or ServiceLimits(), observer or maker.observer
+        self.draining = False
+
+    # State
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    @property
+    def ready(self) -> bool:
+        return not self.reasons
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not ready; empty when it is."""
+        why = [self.maker.down] if self.maker.down else []
+        if self.draining:
+            why.append("the service is ending and takes no more requests")
+        return why
+
+    # Jobs
+
+    async def submit(self, fields: Mapping[str, Any], caller: Caller, idempotency_key: str | None = None) -> VideoJob:
+        """Accepts a request, which is in the store when this returns.
+
+        `fields` as `videogen.requests.Request` has them; the tenant is the caller's. Raises InvalidRequest, and
+        Overloaded if it could not be answered in time.
+        """
+        if self.draining:
+            raise Overloaded("the service is ending and takes no more requests; another replica does", 1.0)
+        body = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode()).hexdigest()
+        key = None if idempotency_key is None else Idempotency(idempotency_key, body)
+        accepted = await self.maker.call(lambda: self._accept(fields, caller))
+        self._admit(accepted)
+        record, claims = await self.maker.call(lambda: self._enter(accepted, key))
+        self.maker.take(claims)
+        if not claims:
+            self.maker.wake()
+        job = await self._view(record)
+        cache = job.usage.cache if job.usage else "miss" if claims or job.state == "queued" else "joined"
+        self.observer.submitted(Submitted(job.id, caller.tenant, job.label, job.request.priority, cache))
+        return job
+
+    def _accept(self, fields: Mapping[str, Any], caller: Caller) -> AcceptedRequest:
+        given = {"lane": "interactive", **fields}
+        if given.get("tenant", caller.tenant) != caller.tenant:
+            raise InvalidRequest("tenant", given["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
+        request = parse_request(given | {"tenant": caller.tenant})
+        version = self.versions.resolve(request.model)
+        accepted = accept(request, version.spec, version.version_digest, version.vocabulary, label=version.label)
+        if version.ungated:
+            accepted = accepted.model_copy(update={"fingerprint": UNGATED + accepted.id})
+        return accepted
+
+    def _admit(self, accepted: AcceptedRequest) -> None:
+        """Raises Overloaded for what could not be answered in time, as far as one can tell."""
+        ahead = self.work_s
+        if ahead > self.limits.most_work_s:
+            wait = ahead - self.limits.most_work_s
+            raise Overloaded(f"{ahead:.0f} s of work wait; allowed: {self.limits.most_work_s:.0f} s", wait, ahead)
+        deadline = accepted.request.deadline
+        if deadline is not None and ahead + self.maker.seconds_each > deadline:
+            eta = ahead + self.maker.seconds_each
+            told = f"deadline: got {deadline:g} s; its video would be there in about {eta:.2f} s"
+            raise Overloaded(told, max(0.0, eta - deadline), eta)
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of work that wait here for the device."""
+        stats = self.maker.stats
+        return 0.0 if stats is None else stats.work_s
+
+    def _enter(self, accepted: AcceptedRequest, key: Idempotency | None) -> tuple[RequestRecord, list[Claim]]:
+        record = self.store.submit(accepted, "videogen serve", key)
+        return record, self.maker.claim_now(record)
+
+    async def get(self, job_id: str, caller: Caller) -> VideoJob:
+        """The job as it stands."""
+        return await self._view(await self._own(job_id, caller))
+
+    async def _own(self, job_id: str, caller: Caller) -> RequestRecord:
+        def read() -> RequestRecord:
+            record = self.store.request(job_id)
+            if record.accepted is None or record.accepted.request.tenant != caller.tenant or self._hidden([job_id]):
+                raise RecordNotFound(f"there is no video {job_id}")
+            return record
+
+        return await self.maker.call(read)
+
+    def _hidden(self, ids: list[str]) -> set[str]:
+        found = zip(ids, self.store.records.read_many(HIDDEN, ids), strict=True)
+        return {request_id for request_id, record in found if isinstance(record, Record)}
+
+    async def _view(self, record: RequestRecord) -> VideoJob:
+        held = self.maker.in_hand.get(record.id)
+
+        def look() -> VideoJob:
+            eta = self.store.eta(record.id) if record.state in ("queued", "assigned") else None
+            video = self._video_of(record)
+            now, price = self.store.records.now(), self.limits.price_per_hour
+            return view(record, video, now=now, eta=eta, price_per_hour=price)
+
+        job = await self.maker.call(look)
+        if held is None or job.has_ended:
+            return job
+        return dataclasses.replace(
+            job, status="in_progress" if held.progress else job.status, progress=max(held.progress, job.progress)
+        )
+
+    def _video_of(self, record: RequestRecord) -> VideoRecord | None:
+        if record.state != "done" or record.video is None:
+            return None
+        try:
+            return self.store.video(record.video, record.generation)
+        except RecordNotFound:
+            return None
+
+    async def list(
+        self,
+        caller: Caller,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        order: str = "desc",
+    ) -> Page[VideoJob]:
+        """The caller's jobs by the time of their acceptance, those beyond the job `after`; 1 to 100 of them."""
+        if not 1 <= limit <= 100:
+            raise InvalidRequest("limit", limit, "a whole number from 1 to 100")
+        if order not in ("asc", "desc"):
+            raise InvalidRequest("order", order, "asc or desc")
+
+        def read() -> list[RequestRecord]:
+            found = [
+                record
+                for record in self.store.requests(limit=MOST_LISTED)
+                if record.accepted is not None and record.accepted.request.tenant == caller.tenant
+            ]
+            hidden = self._hidden([record.id for record in found]) if found else set()
+            return sorted((r for r in found if r.id not in hidden), key=lambda r: r.id, reverse=order == "desc")
+
+        records = await self.maker.call(read)
+        if after is not None:
+            records = [r for r in records if (r.id > after if order == "asc" else r.id < after)]
+        jobs = [await self._view(record) for record in records[:limit]]
+        return Page(tuple(jobs), len(records) > limit)
+
+    async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
+        """Ends a job that has not ended; its video is still made if others wait for it. One that ended stays so."""
+        record = await self._own(job_id, caller)
+        ended = await self.maker.call(lambda: self.store.cancel(job_id))
+        self.maker.forget_generation(record.generation)
+        return await self._view(ended)
+
+    async def delete(self, job_id: str, caller: Caller) -> None:
+        """Cancels a job and hides it from its caller; the video stays for others who asked for the same."""
+        record = await self._own(job_id, caller)
+
+        def hide() -> None:
+            if record.is_live:
+                self.store.cancel(job_id)
+            self.store.records.write(
+                Write(HIDDEN, job_id, (Set("tenant", caller.tenant),), ttl=self.store.limits.keep_requests)
+            )
+
+        await self.maker.call(hide)
+        self.maker.forget_generation(record.generation)
+
+    async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
+        """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
+        record = await self._own(job_id, caller)
+        assert record.accepted is not None
+        old = record.accepted.request
+        fields = old.model_dump(mode="json", exclude={"tenant", "lane", "deadline", "prompt", "metadata", "model"})
+        model = record.label if record.version_digest in self.versions.loaded else old.model
+        metadata = {**old.metadata, REMIXED_FROM: job_id}
+        return await self.submit(fields | {"prompt": prompt, "metadata": metadata, "model": model}, caller)
+
+    async def watch(self, job_id: str, caller: Caller) -> AsyncGenerator[VideoJob]:
+        """The job now and at every change, until its end; also one that another replica makes."""
+        record = await self._own(job_id, caller)
+        pause, slowest = POLL_S
+        last: VideoJob | None = None
+        with self.maker.changes.of(record.generation) as news:
+            while True:
+                news.clear()
+                job = await self.get(job_id, caller)
+                if job != last:
+                    yield job
+                    pause = POLL_S[0]
+                if job.has_ended:
+                    return
+                last = job
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), pause)
+                pause = min(1.5 * pause, slowest)
+
+    async def content(self, job_id: str, caller: Caller) -> Content:
+        """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""
+        record = await self._own(job_id, caller)
+        if record.state != "done" or record.video is None:
+            raise StoreConflict(f"video {job_id} is {record.state}: it has no content")
+        digest, generation = record.video, record.generation
+        try:
+            video = await self.maker.call(lambda: self.store.video(digest, generation))
+        except RecordNotFound as error:
+            raise RecordExpired(f"video {job_id} has expired") from error
+        return Content(digest, video.size, lambda start, stop: self._pieces(digest, start, stop))
+
+    async def _pieces(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        pieces: Iterator[bytes] = await self.maker.call(lambda: self.store.stream_video(digest, start, stop))
+        while (piece := await self.maker.call(lambda: next(pieces, None))) is not None:
+            yield piece
+
+    # Models and sessions
+
+    async def models(self, caller: Caller) -> Sequence[ModelInfo]:
+        """What is served now."""
+        return self.versions.infos()
+
+    async def create_session(self, caller: Caller, defaults: Mapping[str, Json]) -> Session:
+        """Raises InvalidRequest for no JSON, or too much of it."""
+        return await self.maker.call(lambda: self.store.sessions.create(caller.tenant, defaults))
+
+    async def get_session(self, session_id: str, caller: Caller) -> Session:
+        return await self.maker.call(lambda: self.store.sessions.get(caller.tenant, session_id))
+
+    async def update_session(
+        self,
+        session_id: str,
+        caller: Caller,
+        expected_revision: int | None = None,
+        defaults: Mapping[str, Json] | None = None,
+        edit_state: Json | EllipsisType = ...,
+    ) -> Session:
+        """Raises StoreConflict if the session is not at `expected_revision`, InvalidRequest."""
+        sessions = self.store.sessions
+        return await self.maker.call(
+            lambda: sessions.update(caller.tenant, session_id, expected_revision, defaults, edit_state)
+        )
+
+    async def delete_session(self, session_id: str, caller: Caller) -> None:
+        await self.maker.call(lambda: self.store.sessions.end(caller.tenant, session_id))
+
+    # For those who run it
+
+    async def stats(self) -> dict[str, Json]:
+        """How the service stands: what waits, what is made, what is served."""
+        maker, stats = self.maker, self.maker.stats
+        told: dict[str, Json] = {
+            "ready": self.ready,
+            "reasons": list(self.reasons),
+            "holder": maker.holder,
+            "in_hand": len(maker.in_hand),
+            "work_s": round(self.work_s, 3),
+            "seconds_per_video": round(maker.seconds_each, 4),
+            "engine_restarts": maker.restarts,
+            "versions": [
+                {
+                    "label": v.label,
+                    "digest": v.version_digest,
+                    "ungated": v.ungated,
+                    "admitted": v is self.versions.current,
+                }
+                for v in self.versions.loaded.values()
+            ],
+        }
+        if stats is not None:
+            told["engine"] = json.loads(json.dumps(dataclasses.asdict(stats), default=str))
+        with contextlib.suppress(StoreUnavailable):
+            told["waiting"] = await self.maker.call(lambda: len(self.store.waiting("interactive", limit=1000)))
+        return told
+
+    async def drain(self) -> None:
+        """Takes no more requests; what was accepted is finished here or by another replica."""
+        self.draining = True
+
+    async def swap(self, label: str) -> Mapping[str, Json]:
+        """Serves the champion or the version before it. Raises InvalidRequest, EngineError."""
+        return await self._following().swap(label)
+
+    async def rollback(self) -> Mapping[str, Json]:
+        """Moves the champion pointer back, and follows it. Raises RecordNotFound."""
+        return await self._following().rollback()
+
+    async def reload(self) -> Mapping[str, Json]:
+        """Looks at the champion pointer now. Raises EngineError if its version cannot be served."""
+        swapper = self._following()
+        return await swapper.swap(swapper.model)
+
+    def _following(self) -> Swapper:
+        if self.swapper is None:
+            raise InvalidRequest("model", "a swap", "nothing: this service was started with one version, --model")
+        return self.swapper
+
+    async def execute(self, claims: Sequence[Leased]) -> AsyncGenerator[News]:
+        """Makes what a run has leased, without the queue, and publishes it under the run's tokens.
+
+        The run keeps its leases alive and tells the store of failures: should this process die, it still holds them.
+        """
+        given = {claim.generation: claim for claim in claims}
+        records = await self.maker.call(lambda: [self.store.request(claim.request_id) for claim in claims])
+        accepted = {record.generation: record.accepted for record in records if record.accepted is not None}
+        news: asyncio.Queue[News] = asyncio.Queue()
+        left = set(given)
+        for generation in given.keys() - accepted.keys():
+            left.discard(generation)
+            yield ExecuteFailed(generation, "not_found", "there is no such request", False)
+        for generation, request in accepted.items():
+            lease = given[generation]
+            claim = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
+            self.maker.lend(claim, news.put_nowait)
+        try:
+            while left:
+                item = await news.get()
+                if not isinstance(item, Executing):
+                    left.discard(item.generation)
+                yield item
+        finally:
+            self.maker.take_back([accepted[generation].id for generation in left if generation in accepted])
+
+    async def stop(self, grace_s: float = 30.0) -> None:
+        """Finishes or hands back what is in hand."""
+        self.draining = True
+        await self.maker.stop(grace_s)

@@ -1,0 +1,93 @@
+"""Follows the champion pointer: loads the new version beside the old one, then admits it; the old one stays warm."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from videogen.errors import InvalidRequest, StoreUnavailable, VideogenError
+from videogen.serving.making import Maker
+from videogen.serving.preparing import Prepared
+from videogen.store.records import Json
+
+logger = logging.getLogger(__name__)
+LOOK_S = 2.0
+KEPT = 2
+"""Versions that stay loaded: what is admitted, and the one before it for an instant rollback."""
+
+
+class Swapper:
+    """One model's. `prepare` gives what a reference stands for by now; it runs in the maker's threads."""
+
+    def __init__(self, maker: Maker, model: str, prepare: Callable[[str], Prepared]) -> None:
+        self.maker, self.model, self.prepare = maker, model, prepare
+        self.generation = 0
+        self.failed: str | None = None
+        """Why the pointer's version is not served, None if it is."""
+        self._turn = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Looks at the pointer, for ever; cancel it to stop."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                logger.warning("the champion cannot be looked up: %s", error)
+
+    async def look(self) -> None:
+        """Follows the pointer if it moved. A version that fails to load leaves the old one in service."""
+        generation = await self.maker.call(lambda: self.maker.store.champion_generation(self.model))
+        if generation == self.generation:
+            return
+        try:
+            await self.swap(self.model)
+            self.failed = None
+        except VideogenError as error:
+            if isinstance(error, StoreUnavailable):
+                raise
+            self.failed = f"the champion is not served: {error}"
+            logger.error("%s; %s goes on", self.failed, self.maker.versions.current)
+        self.generation = generation
+
+    async def swap(self, reference: str) -> Mapping[str, Json]:
+        """Admits the version that `reference` stands for, once it is loaded, warm and answers.
+
+        Raises InvalidRequest or EngineError, and then everything stays as it was.
+        """
+        async with self._turn:
+            started, before = time.monotonic(), self.maker.versions.current
+            try:
+                version, to_load = await self.maker.call(lambda: self.prepare(reference))
+                if before is not None and version.version_digest == before.version_digest:
+                    return self._told(started, before.label)
+                if version.version_digest not in self.maker.versions.loaded:
+                    await self.maker.load(version, to_load)
+            except VideogenError:
+                self.maker.observer.swapped(False, time.monotonic() - started, 0.0)
+                raise
+            self.maker.versions.admit(version)
+            self.maker.wake()
+            seconds = time.monotonic() - started
+            self.maker.observer.swapped(True, seconds, self.maker.longest_gap(since=started))
+            logger.info("%s is served, %s before it; loaded in %.1f s", version.label, before and before.label, seconds)
+            await self._let_go(version.version_digest, before.version_digest if before else "")
+            return self._told(started, version.label)
+
+    async def rollback(self) -> Mapping[str, Json]:
+        """Moves the champion pointer back, and follows it. Raises RecordNotFound if there is nothing before it."""
+        await self.maker.call(lambda: self.maker.store.rollback(self.model))
+        await self.look()
+        if self.failed:
+            raise InvalidRequest("model", self.model, f"a champion that can be served: {self.failed}")
+        current = self.maker.versions.current
+        return {"serving": current.label if current else None}
+
+    async def _let_go(self, *kept: str) -> None:
+        """Unloads what is neither admitted nor the one before it, once nothing of it is in hand."""
+        for digest in [one for one in self.maker.versions.loaded if one not in kept]:
+            self.maker.versions.drop(digest)
+            await self.maker.unload(digest)
+
+    def _told(self, started: float, label: str) -> Mapping[str, Json]:
+        return {"serving": label, "seconds": round(time.monotonic() - started, 3)}

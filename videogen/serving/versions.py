@@ -1,0 +1,69 @@
+"""The model versions that a service serves, and what a request may call them."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from videogen.errors import InvalidRequest
+from videogen.models.spec import ModelSpec
+from videogen.resolve import CHAMPION
+from videogen.serving.jobs import ModelInfo
+from videogen.store.records import ServedEngine
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersion:
+    """A version that an engine process has loaded. `vocabulary`: the words it knows, None for any text."""
+
+    name: str
+    label: str
+    version_digest: str
+    spec: ModelSpec
+    vocabulary: tuple[str, ...] | None
+    folder: Path | None = None
+    targets: Mapping[str, ServedEngine] = field(default_factory=dict)
+    ungated: bool = False
+    since: float = field(default_factory=time.time)
+
+    def info(self, champion: bool) -> ModelInfo:
+        return ModelInfo(
+            self.name,
+            self.label,
+            self.version_digest,
+            champion and not self.ungated,
+            self.ungated,
+            self.since,
+            self.spec,
+        )
+
+
+class Versions:
+    """What is admitted (`current`) and what is still loaded beside it, by digest."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, ServedVersion] = {}
+        self.current: ServedVersion | None = None
+
+    def admit(self, version: ServedVersion) -> None:
+        """From now on new requests go to this one."""
+        self.loaded[version.version_digest] = version
+        self.current = version
+
+    def drop(self, digest: str) -> None:
+        self.loaded.pop(digest, None)
+
+    def resolve(self, reference: str) -> ServedVersion:
+        """The version that a request means. Raises InvalidRequest naming what is served."""
+        current = self.current
+        for version in self.loaded.values():
+            if reference == version.label:
+                return version
+        if current is not None and reference in (current.name, f"{current.name}@{CHAMPION}"):
+            return current
+        served = [f"{current.name}, {current.name}@{CHAMPION}"] if current else []
+        served += [version.label for version in self.loaded.values()]
+        raise InvalidRequest("model", reference, " or ".join(served) or "nothing yet: the service is starting")
+
+    def infos(self) -> list[ModelInfo]:
+        return [version.info(version is self.current) for version in self.loaded.values()]
