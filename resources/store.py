@@ -1,10 +1,12 @@
 """The store, as an asset or a sensor gets it."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from videogen.opening import open_store
 from videogen.settings import read_settings
 
 if TYPE_CHECKING:
@@ -21,10 +23,9 @@ class StoreResource(dg.ConfigurableResource):
 
     def store(self) -> "Store":
         """The library's store; the same one for the whole run."""
-        from videogen.store.store import Store
-
         if self._store is None:
-            self._store = Store.open(self.url or read_settings().store_url)
+            settings = read_settings()
+            self._store = open_store(replace(settings, store_url=self.url or settings.store_url))
         return self._store
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -41,6 +41,7 @@ def test_targets_are_read_in_a_fixed_order():
         ("VIDEOGEN_TARGETS", "cpu,"),
         ("VIDEOGEN_TARGETS", "cpu,cpu"),
         ("VIDEOGEN_THREADS", "0"),
+        ("VIDEOGEN_STORE_CACHE_BYTES", "64M"),
         ("VIDEOGEN_THREADS", "many"),
         ("VIDEOGEN_THREADS", "²"),
         ("VIDEOGEN_THREADS", "5000"),
@@ -53,3 +54,14 @@ def test_a_bad_value_names_variable_value_and_what_is_allowed(variable, given):
     assert repr(given) in str(raised.value)
     assert "allowed: " in str(raised.value)
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+def test_the_cache_in_front_of_the_store_may_be_of_any_size_or_none(tmp_path):
+    from videogen.opening import open_store
+
+    url = {"VIDEOGEN_STORE_URL": f"embedded:{tmp_path}"}
+    assert read_settings({}).store_cache_bytes == 64 * 1024 * 1024
+    with open_store(read_settings(url | {"VIDEOGEN_STORE_CACHE_BYTES": "1000"})) as store:
+        assert store.limits.local_cache_bytes == 1000
+    with open_store(read_settings(url | {"VIDEOGEN_STORE_CACHE_BYTES": "0"})) as store:
+        assert store.cache_stats() is None

@@ -26,9 +26,10 @@ def require(package: str, extra: str) -> None:
 
 
 def open_store(settings: Settings) -> "Store":
+    from videogen.store.records import StoreLimits
     from videogen.store.store import Store
 
-    return Store.open(settings.store_url)
+    return Store.open(settings.store_url, StoreLimits(local_cache_bytes=settings.store_cache_bytes))
 
 
 def open_artifacts(settings: Settings, url: str | None = None, cache: Path | None = None) -> "Artifacts":

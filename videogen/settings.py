@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,6 +11,7 @@ from videogen.store.rate_limits import RateLimit
 
 Target = Literal["cpu", "tensorrt-rtx", "tensorrt"]
 
+MIB = 1024 * 1024
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 
@@ -44,6 +45,12 @@ class Settings:
     dagster_ui: str
     """Where a browser finds Dagster."""
     serving_limits: ServingLimits = ServingLimits()
+    webhook_secret: str | None = field(default=None, repr=False)
+    """What webhooks are signed with; without it there are none."""
+    outgoing_allow: frozenset[str] = frozenset()
+    """Hosts, or `HOST:PORT`, that callers may name although they are not public."""
+    store_cache_bytes: int = 64 * MIB
+    """Of videos that each process keeps in its memory, in front of the store; 0 for none."""
 
     @property
     def dagster_home(self) -> Path:
@@ -67,6 +74,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     local = tracking_uri.startswith("sqlite:")
     return Settings(
         home=home,
+        store_cache_bytes=_whole(given, "VIDEOGEN_STORE_CACHE_BYTES", 64 * MIB, 2**40, least=0),
         store_url=given.get("VIDEOGEN_STORE_URL", f"embedded:{home / 'store'}"),
         artifacts_url=given.get("VIDEOGEN_ARTIFACTS_URL", str(home / "artifacts")),
         tracking_uri=tracking_uri,
@@ -81,12 +89,21 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             tenant_streams=_whole(given, "VIDEOGEN_TENANT_STREAMS", 64, 100_000),
             prompt_characters=_whole(given, "VIDEOGEN_PROMPT_CHARACTERS", 4_000, 4_000),
         ),
+        webhook_secret=given.get("VIDEOGEN_WEBHOOK_SECRET"),
+        outgoing_allow=_hosts(given.get("VIDEOGEN_OUTGOING_ALLOW", "")),
     )
 
 
 def _local(given: Mapping[str, str], variable: str, port: int) -> str:
     """Where `make dev` serves it."""
     return f"http://127.0.0.1:{given.get(variable, port)}"
+
+
+def _hosts(text: str) -> frozenset[str]:
+    hosts = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+    if any(character in host for host in hosts for character in "/@ *"):
+        raise InvalidSetting("VIDEOGEN_OUTGOING_ALLOW", text, "a comma-separated list of HOST or HOST:PORT")
+    return hosts
 
 
 def _targets(text: str) -> tuple[Target, ...]:
@@ -103,10 +120,10 @@ def _threads(text: str | None) -> int:
     return _whole({"VIDEOGEN_THREADS": text}, "VIDEOGEN_THREADS", 1, 1024)
 
 
-def _whole(given: Mapping[str, str], variable: str, default: int, most: int) -> int:
+def _whole(given: Mapping[str, str], variable: str, default: int, most: int, least: int = 1) -> int:
     text = given.get(variable, str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise InvalidSetting(variable, text, f"a whole number from 1 to {most}")
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise InvalidSetting(variable, text, f"a whole number from {least} to {most}")
     return int(text)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from videogen.errors import StoreUnavailable
 from videogen.store.primitives import RecordStore
 
 
