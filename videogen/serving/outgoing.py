@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from videogen.errors import InvalidRequest, InvalidSetting
+from videogen.errors import InvalidRequest
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """From a host's name and a port to its addresses, [] if it has none."""
@@ -34,17 +34,6 @@ class Target:
     host: str
     port: int
     address: str
-
-
-def read_allowed(text: str) -> frozenset[str]:
-    """Hosts, or hosts with a port, from a comma-separated list such as `127.0.0.1:9000,hooks.internal`.
-
-    Raises InvalidSetting.
-    """
-    allowed = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
-    if any(character in part for part in allowed for character in "/@ *"):
-        raise InvalidSetting("VIDEOGEN_OUTGOING_ALLOW", text, "a comma-separated list of HOST or HOST:PORT")
-    return allowed
 
 
 async def resolve(host: str, port: int) -> list[str]:

@@ -11,7 +11,12 @@ import httpx
 import pytest
 
 from videogen.errors import InvalidRequest, InvalidSetting
-from videogen.serving.outgoing import Outgoing, is_public, read_allowed
+from videogen.serving.outgoing import Outgoing, is_public
+from videogen.settings import read_settings
+
+
+def read_allowed(text):
+    return read_settings({"VIDEOGEN_OUTGOING_ALLOW": text}).outgoing_allow
 
 
 def resolver(*answers):

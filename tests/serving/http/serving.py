@@ -1,0 +1,66 @@
+"""A real uvicorn on loopback with the HTTP face, in a thread of its own."""
+
+import asyncio
+import threading
+from contextlib import contextmanager, suppress
+
+import uvicorn
+
+from tests.serving.http.memory_service import MemoryService
+from videogen.serving.access import Access
+from videogen.serving.http.app import create_app
+from videogen.serving.limits import Limits
+from videogen.serving.outgoing import Outgoing
+from videogen.serving.webhooks import WebhookSender
+from videogen.settings import ServingLimits
+from videogen.store.api_keys import ApiKeys
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.rate_limits import RateLimits
+from videogen.store.webhooks import Webhooks
+
+SECRET = "whsec_c2lnbiBtZQ=="
+
+
+class Running:
+    """`url` of the server, and what stands behind it."""
+
+    def __init__(self, records, limits, service, pauses_s, secret):
+        self.records, self.limits, self.service, self.pauses_s, self.secret = records, limits, service, pauses_s, secret
+        self.keys, self.webhooks, self.started, self.port = ApiKeys(records), Webhooks(records), threading.Event(), 0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self):
+        access = Access(self.keys)
+        outgoing = Outgoing(frozenset({"127.0.0.1"}))
+        service = self.service()
+        sender = WebhookSender(self.webhooks, service, outgoing, lambda _: self.secret, pauses_s=self.pauses_s)
+        limits = Limits(RateLimits(self.records), access, self.limits)
+        app = create_app(service, access, limits, sender, lambda: (b"up 1\n", "text/plain; version=0.0.4"))
+        self.server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", lifespan="off"))
+        calling = asyncio.ensure_future(sender.run())
+        serving = asyncio.ensure_future(self.server.serve())
+        while not self.server.started:
+            await asyncio.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.started.set()
+        await serving
+        calling.cancel()
+        with suppress(asyncio.CancelledError):
+            await calling
+        await outgoing.close()
+
+
+@contextmanager
+def running(records=None, limits=None, service=MemoryService, pauses_s=(0.1, 0.1), secret=SECRET):
+    run = Running(records or MemoryRecordStore(), limits or ServingLimits(), service, pauses_s, secret)
+    thread = threading.Thread(target=lambda: asyncio.run(run.serve()))
+    thread.start()
+    assert run.started.wait(30)
+    try:
+        yield run
+    finally:
+        run.server.should_exit = True
+        thread.join(30)

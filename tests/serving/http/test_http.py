@@ -1,0 +1,162 @@
+"""What goes beyond the openai package: ranges with curl, JSON bodies, sync, events, limits, health, the page."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from tests.serving.http.memory_service import MemoryService
+from tests.serving.http.serving import running
+from videogen.serving.http import ranges
+from videogen.settings import ServingLimits
+
+WISH = {"prompt": "a red ball moves left", "num_inference_steps": 3}
+
+
+@pytest.fixture
+def http(server):
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+def ended(http, video_id):
+    while (video := http.get(f"/v1/videos/{video_id}").json())["status"] in ("queued", "in_progress"):
+        time.sleep(0.02)
+    return video
+
+
+@pytest.fixture
+def video(http):
+    return ended(http, http.post("/v1/videos", json=WISH).json()["id"])
+
+
+def curl(url, *options):
+    """Status, headers and body that the real curl gets."""
+    done = subprocess.run(["curl", "-s", "-i", *options, url], capture_output=True, check=True)
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return int(status.split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
+
+
+def test_curl_gets_ranges(server, video):
+    url = f"{server.url}/v1/videos/{video['id']}/content"
+    status, headers, mp4 = curl(url)
+    size, etag = len(mp4), headers["etag"]
+    assert (status, headers["content-type"], headers["accept-ranges"]) == (200, "video/mp4", "bytes")
+    assert headers["content-length"] == str(size)
+    for text, part in (("0-9", mp4[:10]), ("100-", mp4[100:]), ("-7", mp4[-7:]), (f"5-{size + 9}", mp4[5:])):
+        status, headers, body = curl(url, "-r", text)
+        assert (status, body) == (206, part)
+        first = mp4.index(part) if text != "-7" else size - 7
+        assert headers["content-range"] == f"bytes {first}-{first + len(part) - 1}/{size}"
+    status, headers, body = curl(url, "-r", f"{size}-")
+    assert (status, headers["content-range"]) == (416, f"bytes */{size}") and json.loads(body)["error"][
+        "param"
+    ] == "range"
+    for text in ("9-5", "0-1,5-6", "x-y"):
+        assert curl(url, "-H", f"Range: bytes={text}")[2] == mp4
+    assert curl(url, "-r", "0-4", "-H", f"If-Range: {etag}")[0] == 206
+    assert curl(url, "-r", "0-4", "-H", 'If-Range: "other"')[2] == mp4
+    assert curl(url, "-H", f'If-None-Match: "x", {etag}')[::2] == (304, b"")
+    assert curl(url, "-I")[1]["content-length"] == str(size)
+
+
+def test_a_part_says_which_bytes_it_is():
+    part = ranges.wanted({"range": "bytes=-99"}, 10, '"e"')
+    assert (part.status, part.start, part.stop) == (206, 0, 10)
+    assert ranges.wanted({"range": "bytes=-0"}, 10, '"e"').status == 416
+
+
+def test_json_takes_seconds_as_text_and_as_number(http):
+    for seconds in ("2", 2, 2.0):
+        assert http.post("/v1/videos", json=WISH | {"seconds": seconds}).json()["seconds"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "invalid_value"),
+        (b"[]", 400, "invalid_value"),
+        (b"{" * 30_000, 400, "invalid_value"),
+        (b'{"prompt": NaN}', 400, "invalid_value"),
+        (b'{"prompt": "x", "guidance_scale": 1e999}', 400, "invalid_value"),
+        (b'{"prompt": "\\ud800"}', 400, "invalid_value"),
+        (b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}", 400, "invalid_value"),
+        (b'{"prompt": "x", "metadata": {"a": {}}}', 400, "invalid_value"),
+        (b" " * 70_000, 413, "body_too_large"),
+    ],
+)
+def test_bodies_that_are_no_request_are_refused_in_openais_shape(http, body, status, code):
+    answer = http.post("/v1/videos", content=body, headers={"content-type": "application/json"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code) and set(error) == {"message", "type", "param", "code"}
+
+
+def test_a_body_without_a_length_is_bounded_too(http):
+    answer = http.post("/v1/videos", content=(b"x" * 10_000 for _ in range(20)))
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/videos/..%00", "/v1/videos/" + "x" * 100, "/v1/videos/unknown"])
+def test_what_is_not_there_is_told_in_openais_shape(http, path):
+    answer = http.get(path)
+    assert answer.status_code in (400, 404) and answer.json()["error"]["message"]
+
+
+def test_sync_answers_with_the_mp4(http):
+    answer = http.post("/v1/videos/sync", json=WISH)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+    assert http.get(f"/v1/videos/{answer.headers['x-video-id']}/content").content == answer.content
+
+
+@pytest.mark.parametrize("key", [None, "come-back"])
+def test_who_leaves_a_sync_call_cancels_it_unless_a_key_lets_them_come_back(http, server, key):
+    body = json.dumps({"prompt": WISH["prompt"], "num_inference_steps": 50}).encode()
+    head = f"POST /v1/videos/sync HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += f"Idempotency-Key: {key}\r\n\r\n" if key else "\r\n"
+    before = {one["id"] for one in http.get("/v1/videos?limit=100").json()["data"]}
+    with socket.create_connection(("127.0.0.1", server.port)) as gone:
+        gone.sendall(head.encode() + body)
+        while not (new := {one["id"] for one in http.get("/v1/videos?limit=100").json()["data"]} - before):
+            time.sleep(0.01)
+    video = ended(http, new.pop())
+    assert (video["status"], video["cancelled"]) == (("completed", False) if key else ("failed", True))
+
+
+def test_events_tell_the_progress_until_the_end(http):
+    video_id = http.post("/v1/videos", json=WISH | {"num_inference_steps": 20}).json()["id"]
+    with http.stream("GET", f"/v1/videos/{video_id}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        text = "".join(stream.iter_text())
+    events = [(kind, json.loads(data)) for kind, data in re.findall(r"event: (\S+)\ndata: (.*)\n\n", text)]
+    assert all(kind == f"video.{video['status']}" for kind, video in events)
+    progress = [video["progress"] for _, video in events]
+    assert progress == sorted(progress) and len(set(progress)) > 5 and events[-1][1]["status"] == "completed"
+
+
+def test_a_tenant_has_a_bounded_number_of_streams():
+    limits = ServingLimits(tenant_streams=1)
+    with (
+        running(limits=limits, service=lambda: MemoryService(step_s=0.5)) as server,
+        httpx.Client(base_url=server.url) as http,
+    ):
+        video_id = http.post("/v1/videos", json=WISH | {"num_inference_steps": 50}).json()["id"]
+        with http.stream("GET", f"/v1/videos/{video_id}/events") as first:
+            next(first.iter_text())
+            assert httpx.get(f"{server.url}/v1/videos/{video_id}/events").status_code == 429
+
+
+def test_health_readiness_and_metrics(http):
+    assert http.get("/healthz").json() == {"live": True}
+    assert http.get("/readyz").json() == {"ready": True, "reasons": []}
+    assert http.get("/metrics").text == "up 1\n"
+
+
+def test_the_page_names_every_route_and_loads_nothing_from_elsewhere(http):
+    page, document = http.get("/docs").text, http.get("/openapi.json").json()
+    assert len(document["paths"]) >= 14 and all(path in page for path in document["paths"])
+    assert "num_inference_steps" in page and not re.search(r"""(?:src|href)=['"]?(?:https?:)?//|<script""", page)

@@ -1,0 +1,99 @@
+"""Webhooks from a real server to a real receiver, verified with the openai package."""
+
+import json
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.serving.http.memory_service import MemoryService
+from tests.serving.http.serving import SECRET, running
+from tests.serving.http.test_outgoing import receiver  # noqa: F401
+from videogen.store.backends.memory import MemoryRecordStore
+
+WISH = {"prompt": "a red ball moves left", "num_inference_steps": 3}
+
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def ask(server, receiver, path="/hook", **fields):  # noqa: F811
+    url = f"http://127.0.0.1:{receiver.server_port}{path}"
+    answer = httpx.post(f"{server.url}/v1/videos", json=WISH | fields | {"webhook_url": url})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+def test_the_end_of_a_video_is_told_and_its_signature_verifies(receiver):  # noqa: F811
+    with running() as server:
+        video_id = ask(server, receiver)
+        until(lambda: receiver.seen)
+        until(lambda: server.webhooks.get(video_id).state == "delivered")
+    _, headers, body = receiver.seen[0]
+    client = openai.OpenAI(api_key="none", webhook_secret=SECRET)
+    client.webhooks.verify_signature(body, headers)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.verify_signature(body.replace(b"completed", b"failed"), headers)
+    event = json.loads(body)
+    assert (event["object"], event["type"], event["data"]["id"]) == ("event", "video.completed", video_id)
+    assert event["id"] == headers["webhook-id"] and len(receiver.seen) == 1
+
+
+def test_a_cancelled_video_is_told_as_failed(receiver):  # noqa: F811
+    with running() as server:
+        video_id = ask(server, receiver, num_inference_steps=50)
+        httpx.post(f"{server.url}/v1/videos/{video_id}/cancel")
+        until(lambda: receiver.seen)
+    event = json.loads(receiver.seen[0][2])
+    assert (event["type"], event["data"]["cancelled"]) == ("video.failed", True)
+
+
+def test_a_failed_call_is_repeated_with_the_same_id_until_it_is_taken(receiver):  # noqa: F811
+    receiver.answers["/hook"] = 500
+    with running(pauses_s=(0.1,) * 50) as server:
+        video_id = ask(server, receiver)
+        until(lambda: len(receiver.seen) >= 2)
+        receiver.answers["/hook"] = 204
+        until(lambda: server.webhooks.get(video_id).state == "delivered")
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.seen}) == 1
+
+
+def test_calls_are_bounded_and_the_dead_are_listed(receiver):  # noqa: F811
+    receiver.answers |= {"/hook": 500, "/gone": 410}
+    with running(pauses_s=(0.1, 0.1)) as server:
+        video_id, gone = ask(server, receiver), ask(server, receiver, "/gone")
+        dead = until(lambda: len(found := server.webhooks.list_dead()) == 2 and {one.id: one for one in found})
+    assert (dead[video_id].attempts, dead[video_id].error) == (3, "answered 500")
+    assert dead[gone].attempts == 1
+    assert [path for path, _, _ in receiver.seen].count("/hook") == 3
+
+
+def test_another_replica_goes_on_with_what_one_left(receiver):  # noqa: F811
+    """The first is stopped before anything could be told; the second has only the store in common with it."""
+    shared = MemoryService()
+    records = MemoryRecordStore()
+    receiver.answers["/hook"] = 500
+    with running(records, service=lambda: shared, pauses_s=(1.0,) * 9) as first:
+        video_id = ask(first, receiver)
+        until(lambda: receiver.seen)
+    receiver.answers["/hook"] = 200
+    before = len(receiver.seen)
+    with running(records, service=lambda: shared) as second:
+        until(lambda: second.webhooks.get(video_id).state == "delivered")
+    assert len(receiver.seen) > before
+
+
+def test_without_a_secret_a_webhook_is_refused(receiver):  # noqa: F811
+    with running(secret=None) as server:
+        url = f"http://127.0.0.1:{receiver.server_port}/hook"
+        answer = httpx.post(f"{server.url}/v1/videos", json=WISH | {"webhook_url": url})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "webhook_url") and "VIDEOGEN_WEBHOOK_SECRET" in error[
+        "message"
+    ]

@@ -1,0 +1,66 @@
+"""The HTTP face: an application over the service's core, which knows nothing of HTTP."""
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+
+from videogen.errors import VideogenError
+from videogen.serving.access import Access
+from videogen.serving.http import answers, health, offers, videos
+from videogen.serving.http.core import Core
+from videogen.serving.http.page import page
+from videogen.serving.http.previews import Previews
+from videogen.serving.http.schemas import Refusal
+from videogen.serving.limits import Limits
+from videogen.serving.webhooks import WebhookSender
+
+DESCRIPTION = """Videos from text, over the API that the openai package speaks, and more.
+
+Ask with POST /v1/videos, look with GET /v1/videos/{video_id} or follow its events, then read its content. What
+a request leaves open is the model's own; what a model cannot do is refused with what it can. Every refusal is an object
+`error` with message, type, param and code."""
+REFUSALS = {
+    400: {"model": Refusal, "description": "Not allowed: which field, what was given, what is allowed."},
+    401: {"model": Refusal, "description": "No API key that is known."},
+    404: {"model": Refusal, "description": "There is none, or it is another tenant's."},
+    429: {"model": Refusal, "description": "Too much for now; Retry-After says when."},
+    503: {"model": Refusal, "description": "The store or the engine cannot be reached; Retry-After says when."},
+}
+
+
+def create_app(
+    service: Core, access: Access, limits: Limits, webhooks: WebhookSender, metrics: health.Exposition
+) -> FastAPI:
+    """The application, for uvicorn. `webhooks` is started and stopped by whoever made it."""
+    app = FastAPI(title="videogen", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.state.service, app.state.access, app.state.limits = service, access, limits
+    app.state.webhooks, app.state.metrics, app.state.previews = webhooks, metrics, Previews()
+    for router in (offers.unsupported, videos.router, offers.models):
+        app.include_router(router, responses=dict(REFUSALS))
+    app.include_router(health.router)
+    app.add_exception_handler(VideogenError, answers.on_error)
+    app.add_exception_handler(RequestValidationError, _on_parameters)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    return app
+
+
+async def _docs(request: Request) -> Response:
+    return HTMLResponse(page(request.app.openapi()))
+
+
+async def _on_parameters(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return answers.of_parameters(list(error.errors()))
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return answers.of_http(error)
+
+
+async def _on_gone(_: Request, __: Exception) -> Response:
+    return answers.refusal(499, "client_gone", "the client went away")

@@ -1,0 +1,23 @@
+"""Who sends a request, found once for every route that needs to know."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from videogen.serving.access import Access, is_loopback, require
+from videogen.serving.jobs import Caller
+
+BEARER = HTTPBearer(auto_error=False, description="An API key of this service. Over loopback none is needed.")
+
+
+async def caller_of(request: Request) -> Caller:
+    """Raises Unauthenticated, and Forbidden for a key without the scope `user`."""
+    access: Access = request.app.state.access
+    peer_is_loopback = request.client is None or is_loopback(request.client.host)
+    caller = await access.authenticate(request.headers.get("authorization"), peer_is_loopback)
+    require(caller, "user")
+    return caller
+
+
+Known = Annotated[Caller, Depends(caller_of)]

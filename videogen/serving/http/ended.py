@@ -1,0 +1,43 @@
+"""Waiting for a job's end, for as long as its client waits too."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from videogen.serving.http.core import Core
+from videogen.serving.jobs import Caller, VideoJob
+
+
+async def ended(
+    service: Core, job: VideoJob, caller: Caller, receive: Callable[[], Awaitable[Message]] | None
+) -> VideoJob:
+    """The job when it has ended. Cancels it, and raises ClientDisconnect, if `receive` tells that the client left."""
+    waiting = asyncio.ensure_future(_last(service, job, caller))
+    leaving = asyncio.ensure_future(_left(receive)) if receive else None
+    both = {waiting} if leaving is None else {waiting, leaving}
+    try:
+        done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if waiting in done:
+            return waiting.result()
+        await service.cancel(job.id, caller)
+        raise ClientDisconnect
+    finally:
+        for task in both:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _last(service: Core, job: VideoJob, caller: Caller) -> VideoJob:
+    if not job.has_ended:
+        async for seen in service.watch(job.id, caller):
+            job = seen
+    return job
+
+
+async def _left(receive: Callable[[], Awaitable[Message]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,33 @@
+"""Whether the process lives, whether it may get requests, and its metrics."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from videogen.serving.http.answers import Answer
+
+router = APIRouter(tags=["operation"])
+Exposition = Callable[[], tuple[bytes, str]]
+"""Gives the metrics as text and its media type."""
+
+
+@router.get("/healthz", responses={503: {"description": "It should be restarted."}})
+async def healthz(request: Request) -> Response:
+    """200 as long as the process works."""
+    live = bool(request.app.state.service.live)
+    return Answer({"live": live}, 200 if live else 503)
+
+
+@router.get("/readyz", responses={503: {"description": "Not now; `reasons` says why."}})
+async def readyz(request: Request) -> Response:
+    """200 when a model is loaded and warm and requests are taken."""
+    service = request.app.state.service
+    return Answer({"ready": service.ready, "reasons": list(service.reasons)}, 200 if service.ready else 503)
+
+
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Prometheus series."""
+    text, media_type = request.app.state.metrics()
+    return Response(text, headers={"Content-Type": media_type})
