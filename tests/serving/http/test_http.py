@@ -140,14 +140,13 @@ def test_events_tell_the_progress_until_the_end(http):
 
 def test_a_tenant_has_a_bounded_number_of_streams():
     limits = ServingLimits(tenant_streams=1)
-    with (
-        running(limits=limits, service=lambda: MemoryService(step_s=0.5)) as server,
-        httpx.Client(base_url=server.url) as http,
-    ):
-        video_id = http.post("/v1/videos", json=WISH | {"num_inference_steps": 50}).json()["id"]
-        with http.stream("GET", f"/v1/videos/{video_id}/events") as first:
-            next(first.iter_text())
-            assert httpx.get(f"{server.url}/v1/videos/{video_id}/events").status_code == 429
+    with running(limits=limits, service=lambda: MemoryService(step_s=0.5)) as server:
+        video_id = httpx.post(f"{server.url}/v1/videos", json=WISH | {"num_inference_steps": 50}).json()["id"]
+        url = f"{server.url}/v1/videos/{video_id}/events"
+        with httpx.stream("GET", url) as first:
+            pieces = first.iter_raw()  # held: without it the stream is closed
+            next(pieces)
+            assert httpx.get(url).status_code == 429
 
 
 def test_health_readiness_and_metrics(http):
