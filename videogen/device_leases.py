@@ -45,6 +45,12 @@ def lease_device(
         yield DeviceLease(device, mode)
 
 
+def is_wanted(device: Device, folder: Path) -> bool:
+    """Is somebody in line for the device? Who shares it for long looks again and again, and gives it up for them."""
+    with ExitStack() as turn:
+        return not try_file_lock(_turn(device, folder), turn, shared=True)
+
+
 def _free_now(devices: Sequence[Device], mode: Mode, folder: Path, held: ExitStack) -> Device | None:
     for device in devices:
         with ExitStack() as turn:

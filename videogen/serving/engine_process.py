@@ -1,4 +1,4 @@
-"""The service's handle of its engine process: starts it, gives it work, hears from it, notices when it dies or hangs."""
+"""The service's handle of its engine process: starts it, gives it work, notices when it dies or hangs."""
 
 import asyncio
 import contextlib
@@ -297,15 +297,15 @@ class EngineProcess:
         for future in [*self._calls.values(), *([self._started] if self._started else [])]:
             if not future.done():
                 future.set_exception(gone)
-        if self._started is not None and self._started.done() and not self._started.cancelled():
-            self._started.exception()
-        if self._stopping:
+        self._tasks[-1].cancel()
+        came_up = self._started is not None and self._started.done() and self._started.exception() is None
+        if self._stopping or not came_up:
             return
         self._held.clear()
         self._tell(Died(code, busy, held, reason))
 
     async def _wait_gone(self) -> None:
-        await asyncio.gather(*self._tasks)
+        await asyncio.wait(self._tasks)
 
 
 def _environment(config: EngineConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the service and its engine process tell each other: JSON in length-prefixed frames, a video's bytes behind it."""
+"""What the service and its engine process tell each other: JSON in length-prefixed frames, a video behind it."""
 
 import struct
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ HEADER = struct.Struct(">IQ")
 """Bytes of the JSON head, bytes of the payload."""
 MAX_HEAD = 8 * 2**20
 MAX_PAYLOAD = 2**30
+_ALLOWED = f"allowed: {MAX_HEAD:,} + {MAX_PAYLOAD:,}"
 
 FailureCode = Literal["invalid_request", "generation_failed", "out_of_memory", "cancelled"]
 
@@ -183,7 +184,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To a call: `value` as that call has it, or the `error`. `unavailable`: this machine can't, or the gate refused."""
+    """To a call: its `value`, or the `error`. `unavailable`: this machine can't, or the gate refused."""
 
     call: int
     value: Any = None
@@ -236,7 +237,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Every half second. Shares are of the time since the last; `batches` counts steps by batch size since the start."""
+    """Every half second. Shares are of the time since the last; `batches` counts calls by batch size since start."""
 
     waiting: int
     running: int
@@ -305,9 +306,7 @@ def encode(message: ToEngine | FromEngine) -> bytes:
         payload = values.pop("mp4")
     head = _ENVELOPE.dump_json({"type": name, **values})
     if len(head) > MAX_HEAD or len(payload) > MAX_PAYLOAD:
-        raise MalformedMessage(
-            f"{name}: {len(head):,} + {len(payload):,} bytes; allowed: {MAX_HEAD:,} + {MAX_PAYLOAD:,}"
-        )
+        raise MalformedMessage(f"{name} of {len(head):,} + {len(payload):,} bytes; {_ALLOWED}")
     return HEADER.pack(len(head), len(payload)) + head + payload
 
 
@@ -315,7 +314,7 @@ def sizes(header: bytes) -> tuple[int, int]:
     """Bytes of head and payload that follow. Raises MalformedMessage for more than is allowed."""
     head, payload = HEADER.unpack(header)
     if head > MAX_HEAD or payload > MAX_PAYLOAD:
-        raise MalformedMessage(f"a frame of {head:,} + {payload:,} bytes; allowed: {MAX_HEAD:,} + {MAX_PAYLOAD:,}")
+        raise MalformedMessage(f"a frame of {head:,} + {payload:,} bytes; {_ALLOWED}")
     return head, payload
 
 

@@ -1,0 +1,373 @@
+"""One thread per stream: at every step boundary the scheduler says who steps; stages do what surrounds the steps."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from videogen.errors import EngineError
+from videogen.requests import AcceptedRequest, batch_key
+from videogen.scheduling.costs import Profiled, Table
+from videogen.scheduling.job import Job, Priority
+from videogen.scheduling.policy import Policy
+from videogen.scheduling.scheduler import Run, Scheduler
+from videogen.serving.engine.messages import (
+    EngineConfig,
+    EngineJob,
+    Failed,
+    Finished,
+    FromEngine,
+    Running,
+    Stats,
+    Stepped,
+)
+from videogen.serving.engine.stages import Live, Stage, failure, one_by_one
+from videogen.serving.engine.versions import Version
+
+TEXT_ROOM = 4096
+FRAMES_ROOM = 16
+"""Jobs that wait for a stage with latents or frames in memory before the streams help."""
+
+
+class Loop:
+    """Owns the scheduler and the streams of a device. `send` is told everything; it may be called from any thread."""
+
+    def __init__(self, config: EngineConfig, streams: int, send: Callable[[FromEngine], None]) -> None:
+        self._config, self._streams, self._send = config, streams, send
+        most, nice = config.synthetic.largest if config.synthetic else config.batch_max, config.stage_nice
+        self._tables: dict[Hashable, Table] = {}
+        self._keys: dict[str, set[Hashable]] = {}
+        self.scheduler = Scheduler(Profiled(self._tables), Policy(batch_max=most), streams=streams)
+        self.versions: dict[str, Version] = {}
+        self._lives: dict[str, Live] = {}
+        self._changed = threading.Condition()
+        self._paused = False
+        self._yielded = False
+        self._told: dict[str, list[str]] = {}
+        self._calls: dict[int, float] = {}
+        self._taken = [0.0] * streams
+        self._batches: Counter[int] = Counter()
+        self._steps: list[float] = []
+        self._decision_s = 0.0
+        self._stats_at = time.monotonic()
+        self._text = Stage(
+            "text", self._encode, self._tell, together=lambda live: live.version, most=most, room=TEXT_ROOM, nice=nice
+        )
+        self._decoder = Stage(
+            "decode", self._decode, self._tell, together=lambda live: live.key, most=most, room=FRAMES_ROOM, nice=nice
+        )
+        self._mp4 = Stage("mp4", self._publish, self._tell, together=id, most=1, room=FRAMES_ROOM, nice=nice)
+        for number in range(streams):
+            threading.Thread(target=self._stream, args=(number,), name=f"videogen-stream-{number}", daemon=True).start()
+
+    # What comes from outside
+
+    def run(self, job: EngineJob) -> None:
+        """Takes a job; whatever is wrong with it is answered with Failed."""
+        try:
+            live = self._accept(job)
+        except Exception as error:
+            self._send(failure(job.id, error))
+            return
+        with self._changed:
+            if job.id in self._lives:
+                return
+            self._lives[job.id] = live
+        self._text.put([live])
+
+    def cancel(self, job_id: str) -> None:
+        with self._changed:
+            live = self._lives.get(job_id)
+            if live is None:
+                return
+            live.cancelled = True
+            waits = live.scheduled is not None and not live.scheduled.busy and self.scheduler.cancel(job_id)
+            if live.scheduled is not None and live.scheduled.busy:
+                self.scheduler.cancel(job_id)
+        if waits:
+            self._end(live, _cancelled(live))
+
+    def change(self, job_id: str, priority: Priority | None, deadline_in: float | None) -> None:
+        deadline = None if deadline_in is None else time.monotonic() + deadline_in
+        with self._changed:
+            live = self._lives.get(job_id)
+            if live is None or live.scheduled is None:
+                return
+            self.scheduler.change(job_id, priority=priority, deadline=deadline)
+
+    def pause(self, paused: bool) -> None:
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+
+    def hold_back(self, yielded: bool) -> None:
+        """Begins no step while somebody else holds the device; waits until those under way have ended."""
+        with self._changed:
+            self._yielded = yielded
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not yielded or not self._calls)
+
+    def add(self, version: Version) -> None:
+        with self._changed:
+            self.versions[version.digest] = version
+
+    def remove(self, digest: str) -> None:
+        """Raises EngineError while jobs of it are here, or if it isn't."""
+        with self._changed:
+            if digest not in self.versions:
+                raise EngineError(f"version {digest[:12]} is not loaded")
+            count = sum(live.version.digest == digest for live in self._lives.values())
+            if count:
+                raise EngineError(f"version {digest[:12]} is still needed by {count} jobs")
+            del self.versions[digest]
+            for key in self._keys.pop(digest, ()):
+                del self._tables[key]
+                self.scheduler.costs.forget(key)
+
+    def places(self, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Of those that the scheduler knows: how many go before, seconds until the end."""
+        found = {}
+        with self._changed:
+            now = time.monotonic()
+            for job_id in ids:
+                position, eta = self.scheduler.position(job_id), self.scheduler.eta(job_id, now)
+                if position is not None and eta is not None:
+                    found[job_id] = (position, eta)
+        return found
+
+    def completion(self, job: EngineJob) -> float:
+        """Seconds from now until `job` would end if it came now."""
+        live = self._accept(job)
+        with self._changed:
+            now = time.monotonic()
+            return self.scheduler.completion(self._scheduled(live), now) - now
+
+    @property
+    def held(self) -> list[str]:
+        with self._changed:
+            return list(self._lives)
+
+    def drained(self, timeout_s: float) -> bool:
+        """Waits until nothing is held any more; False if that took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._lives, timeout_s)
+
+    # Text
+
+    def _accept(self, job: EngineJob) -> Live:
+        accepted, version = AcceptedRequest.model_validate(job.request), self.versions.get(job.version_digest)
+        if version is None:
+            raise EngineError(f"version {job.version_digest[:12]} is not loaded")
+        frames, height, width, _, guided = batch_key(accepted)
+        key = (version.digest, frames, height, width, guided, accepted.request.adapters)
+        now = time.monotonic()
+        with self._changed:
+            self._tables.setdefault(key, version.tables[bool(guided)])
+            self._keys.setdefault(version.digest, set()).add(key)
+        deadline = None if job.deadline_in is None else now + job.deadline_in
+        return Live(job, accepted, version, key, now, deadline)
+
+    def _scheduled(self, live: Live) -> Job:
+        return Job(
+            id=live.job.id,
+            key=live.key,
+            steps=live.accepted.request.num_inference_steps or 1,
+            tenant=live.job.tenant,
+            priority=live.job.priority,
+            arrived=live.received,
+            deadline=live.deadline,
+            weight=live.job.weight,
+        )
+
+    def _encode(self, lives: list[Live]) -> None:
+        one_by_one(self._wanted(lives), self._start, self._fail)
+
+    def _start(self, lives: Sequence[Live]) -> None:
+        if not lives:
+            return
+        started = time.perf_counter()
+        generations = lives[0].version.model.start([live.accepted for live in lives])
+        seconds = time.perf_counter() - started
+        with self._changed:
+            for live, generation in zip(lives, generations, strict=True):
+                live.spent("text", seconds, len(lives))
+                live.generation = generation
+                if not live.cancelled:
+                    live.scheduled = self._scheduled(live)
+                    self.scheduler.add(live.scheduled, time.monotonic())
+            self._changed.notify_all()
+        self._wanted(lives)
+
+    def _wanted(self, lives: Sequence[Live]) -> list[Live]:
+        """Those that nobody cancelled; the others end here."""
+        for live in lives:
+            if live.cancelled:
+                self._end(live, _cancelled(live))
+        return [live for live in lives if not live.cancelled]
+
+    # Steps
+
+    def _stream(self, number: int) -> None:
+        while True:
+            run, lives = self._next(number)
+            self._tell(f"stream {number}", lives)
+            failed = self._step(number, run, lives)
+            for live, error in failed.items():
+                self._fail(live, error)
+
+    def _next(self, number: int) -> tuple[Run, list[Live]]:
+        with self._changed:
+            while True:
+                timeout = None
+                if not self._paused and not self._yielded:
+                    now = time.monotonic()
+                    found = self.scheduler.next(now)
+                    self._decision_s = max(self._decision_s, time.monotonic() - now)
+                    if isinstance(found, Run):
+                        self._calls[number] = time.monotonic()
+                        return found, [self._lives[job.id] for job in found.jobs]
+                    timeout = None if found is None else max(0.0, found.until - now)
+                self._tell(f"stream {number}", ())
+                self._changed.wait(timeout)
+
+    def _step(self, number: int, run: Run, lives: list[Live]) -> dict[Live, Exception]:
+        failed: dict[Live, Exception] = {}
+        model = lives[0].version.model
+        targets = {live: live.generation.step_index + run.steps for live in lives}
+
+        def advance(some: Sequence[Live]) -> None:
+            generations = [live.generation for live in some]
+            whole = all(live.generation.step_index == 0 and targets[live] >= live.generation.steps for live in some)
+            if whole and model.can_sample(generations):
+                for live, frames in zip(some, model.sample(generations), strict=True):
+                    live.frames, live.fused = frames, True
+                return
+            left = {targets[live] - live.generation.step_index for live in some}
+            for count in left - {0}:
+                model.step([g for live, g in zip(some, generations, strict=True)
+                            if targets[live] - live.generation.step_index == count], count)  # fmt: skip
+
+        started = time.perf_counter()
+        one_by_one(lives, advance, failed.__setitem__)
+        seconds = time.perf_counter() - started
+        fine = [live for live in lives if live not in failed]
+        for live in fine:
+            live.spent("denoise", seconds, len(lives))
+            live.batches[len(lives)] = live.batches.get(len(lives), 0) + run.steps
+        with self._changed:
+            done = self._stepped(number, run, seconds, failed)
+            self._changed.notify_all()
+        told = [(live.job.id, live.generation.step_index, live.generation.steps) for live in fine if not live.cancelled]
+        self._send(Stepped(told))
+        self._wanted([live for live in fine if live.cancelled])
+        ready = [self._lives[job.id] for job in done]
+        self._hand_on([live for live in ready if live.frames is None], self._decoder)
+        self._hand_on([live for live in ready if live.frames is not None], self._mp4)
+        return failed
+
+    def _stepped(self, number: int, run: Run, seconds: float, failed: dict[Live, Exception]) -> list[Job]:
+        now = time.monotonic()
+        self._taken[number] += now - self._calls.pop(number)
+        self._batches[len(run.jobs)] += run.steps
+        self._steps.append(seconds / run.steps)
+        if len(failed) == len(run.jobs):
+            self.scheduler.failed(run)
+            return []
+        for live in failed:
+            self.scheduler.cancel(live.job.id)
+        return self.scheduler.stepped(run, seconds, now)
+
+    def _hand_on(self, lives: list[Live], stage: Stage) -> None:
+        if lives:
+            stage.put(lives)
+
+    # Decoding and MP4
+
+    def _decode(self, lives: list[Live]) -> None:
+        one_by_one(self._wanted(lives), self._finish, self._fail)
+
+    def _finish(self, lives: Sequence[Live]) -> None:
+        if not lives:
+            return
+        started = time.perf_counter()
+        frames = lives[0].version.model.finish([live.generation for live in lives])
+        seconds = time.perf_counter() - started
+        for live, found in zip(lives, frames, strict=True):
+            live.spent("decode", seconds, len(lives))
+            live.frames = found
+        self._mp4.put(lives)
+
+    def _publish(self, lives: list[Live]) -> None:
+        for live in self._wanted(lives):
+            one_by_one([live], self._write, self._fail)
+
+    def _write(self, lives: Sequence[Live]) -> None:
+        for live in lives:
+            started = time.perf_counter()
+            mp4 = live.version.encode(live.frames, live.accepted.request.fps or 1)
+            live.spent("mp4", time.perf_counter() - started, 1)
+            self._end(live, Finished(live.job.id, self._facts(live), mp4))
+
+    def _facts(self, live: Live) -> dict[str, Any]:
+        """What is told of how a video was made. A stream's second is a share of the device's."""
+        on_device = sum(live.seconds.get(stage, 0.0) for stage in ("text", "denoise", "decode"))
+        made = sum(live.seconds.values())
+        return {
+            **live.version.facts,
+            "seconds": live.seconds,
+            "waited_s": max(0.0, time.monotonic() - live.received - made),
+            "device_seconds": on_device / self._streams,
+            "batches": {str(size): steps for size, steps in live.batches.items()},
+            "fused": live.fused,
+        }
+
+    # What is told
+
+    def _fail(self, live: Live, error: Exception) -> None:
+        self._end(live, failure(live.job.id, error))
+
+    def _end(self, live: Live, message: Finished | Failed) -> None:
+        with self._changed:
+            if self._lives.get(live.job.id) is not live:
+                return
+            del self._lives[live.job.id]
+            self._changed.notify_all()
+        self._send(message)
+
+    def _tell(self, place: str, lives: Sequence[Live]) -> None:
+        ids = [live.job.id for live in lives]
+        if self._told.get(place, []) != ids:
+            self._told[place] = ids
+            self._send(Running(place, ids))
+
+    def stats(self) -> Stats:
+        """Since the last time it was asked."""
+        from videogen.engines.profile import resident_memory
+
+        with self._changed:
+            now = time.monotonic()
+            wall, steps = max(1e-9, now - self._stats_at), self._steps
+            taken = [spent + now - self._calls.get(number, now) for number, spent in enumerate(self._taken)]
+            stats = Stats(
+                waiting=self.scheduler.waiting,
+                running=self.scheduler.running,
+                work_s=self.scheduler.work(now),
+                busy_share=[min(1.0, max(0.0, spent / wall)) for spent in taken],
+                step_seconds=sum(steps) / len(steps) if steps else None,
+                batches=dict(self._batches),
+                memory_bytes=resident_memory(),
+                stages={stage.name: len(stage) for stage in (self._text, self._decoder, self._mp4)},
+                decision_s=self._decision_s,
+                call_age_s=max((now - since for since in self._calls.values()), default=0.0),
+                paused=self._paused,
+                yielded=self._yielded,
+                versions=list(self.versions),
+            )
+            self._taken = [self._calls.get(number, now) - now for number in range(self._streams)]
+            self._steps, self._decision_s, self._stats_at = [], 0.0, now
+        return stats
+
+
+def _cancelled(live: Live) -> Failed:
+    return Failed(live.job.id, "it was cancelled", "cancelled", retry=False)
