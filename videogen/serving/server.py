@@ -101,7 +101,7 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
         limits = Limits(store.rate_limits, access, settings.serving_limits, executor)
         app = create_app(service, access, limits, webhooks, lambda: _exposition(metrics, store))
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=65)
-        http, grpc = uvicorn.Server(config), GrpcServer(service, access, serving.host, serving.grpc_port)
+        http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
         http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
         tasks = [asyncio.create_task(http.serve([listening])), asyncio.create_task(webhooks.run())]
         tasks += [asyncio.create_task(swapper.follow())] if swapper else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tests.serving.grpc.core import MemoryCore
-from videogen.errors import Unauthenticated
+from videogen.errors import InvalidRequest, RateLimited, Unauthenticated
 from videogen.serving.grpc.server import MOST_CALLS, GrpcServer
 from videogen.serving.jobs import Caller
 
@@ -27,6 +27,31 @@ class Keys:
         if authorization not in CALLERS or not peer_is_loopback:
             raise Unauthenticated("the API key is unknown or revoked")
         return CALLERS[authorization]
+
+
+class Bounded:
+    """Limits that a test reaches: 200 streams of a tenant, short prompts, and a tenant that has used up its rate."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    async def take(self, caller: Caller) -> None:
+        if caller.tenant == "bob":
+            raise RateLimited("tenant bob may ask 1 time a minute", 60.0)
+
+    def check_prompt(self, prompt: str) -> None:
+        if len(prompt) > 1_000:
+            raise InvalidRequest("prompt", prompt, "at most 1,000 characters")
+
+    @contextmanager
+    def stream(self, caller: Caller) -> Iterator[None]:
+        if self.streams >= 200:
+            raise RateLimited("at most 200 streams at once for a tenant", 1.0)
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
 
 
 @dataclass
@@ -51,7 +76,7 @@ def serving(core: MemoryCore | None = None, port: int = 0, most_calls: int = MOS
     core = core or MemoryCore()
 
     async def start() -> GrpcServer:
-        server = GrpcServer(core, Keys(), port=port, most_calls=most_calls)
+        server = GrpcServer(core, Keys(), Bounded(), port=port, most_calls=most_calls)
         await server.start()
         return server
 

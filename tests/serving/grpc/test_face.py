@@ -219,6 +219,22 @@ def test_calls_at_a_time_are_bounded():
             stream.cancel()
 
 
+def test_limits_hold_for_what_asks_and_for_what_streams(served, channel):
+    bob = (("authorization", "Bearer bob"),)
+    code, details = refused(channel, spec=VideoSpec(prompt="a red circle"), metadata=bob)
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and details["RetryInfo"].retry_delay.seconds == 60
+    code, details = refused(channel, spec=VideoSpec(prompt="x" * 1_001))
+    assert details["BadRequest"].field_violations[0].field == "prompt"
+    served.server.limits.streams = 200
+    stub, request = VideoServiceStub(channel), pb.GenerateRequest(spec=VideoSpec(prompt="a red circle"))
+    for call in (stub.Generate(request, timeout=20), stub.Watch(pb.WatchRequest(id="x"), timeout=20)):
+        with pytest.raises(grpc.RpcError, match="200 streams"):
+            list(call)
+    served.server.limits.streams = 0
+    assert list(stub.Generate(request, timeout=20))
+    assert served.server.limits.streams == 0
+
+
 def test_a_port_that_is_taken_is_told(served):
     with pytest.raises(InvalidRequest, match="grpc_port"):
         with serving(port=served.server.port):

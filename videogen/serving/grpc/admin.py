@@ -21,7 +21,8 @@ MOST_CLAIMS = 1_024
 class AdminFace(Face, AdminServiceServicer):
     @answers("admin")
     async def Swap(self, request: pb.SwapRequest, context: Context, caller: Caller) -> pb.SwapResponse:
-        return _told(pb.SwapResponse(), await self.service.swap(request.version))
+        swapping = self.service.swap(request.version) if request.version else self.service.reload()
+        return _told(pb.SwapResponse(), await swapping)
 
     @answers("admin")
     async def Rollback(self, request: pb.RollbackRequest, context: Context, caller: Caller) -> pb.RollbackResponse:

@@ -3,7 +3,7 @@
 import functools
 import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import unquote
 
@@ -28,11 +28,19 @@ class Authenticates(Protocol):
     async def authenticate(self, authorization: str | None, peer_is_loopback: bool) -> Caller: ...
 
 
+class Bounds(Protocol):
+    """What the face asks of `videogen.serving.limits.Limits`."""
+
+    async def take(self, caller: Caller) -> object: ...
+    def check_prompt(self, prompt: str) -> None: ...
+    def stream(self, caller: Caller) -> AbstractContextManager[None]: ...
+
+
 class Face:
     """A gRPC service over the core; the base of each."""
 
-    def __init__(self, service: Core, access: Authenticates) -> None:
-        self.service, self.access = service, access
+    def __init__(self, service: Core, access: Authenticates, limits: Bounds) -> None:
+        self.service, self.access, self.limits = service, access, limits
 
 
 def answers(scope: Scope = "user") -> Callable[[Method], Method]:

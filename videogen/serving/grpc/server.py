@@ -12,7 +12,7 @@ from videogen.protos.videogen.v1.model_service_pb2_grpc import add_ModelServiceS
 from videogen.protos.videogen.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from videogen.protos.videogen.v1.video_service_pb2_grpc import add_VideoServiceServicer_to_server
 from videogen.serving.grpc.admin import AdminFace
-from videogen.serving.grpc.calling import Authenticates
+from videogen.serving.grpc.calling import Authenticates, Bounds
 from videogen.serving.grpc.core import Core
 from videogen.serving.grpc.health import Health
 from videogen.serving.grpc.malformed import ReadsMalformed
@@ -39,20 +39,28 @@ class GrpcServer:
     """Serves `core` at `host` and `port`, 0 for any free one; `port` is then the one that it is. For one event loop."""
 
     def __init__(
-        self, core: Core, access: Authenticates, host: str = "127.0.0.1", port: int = PORT, most_calls: int = MOST_CALLS
+        self,
+        core: Core,
+        access: Authenticates,
+        limits: Bounds,
+        host: str = "127.0.0.1",
+        port: int = PORT,
+        most_calls: int = MOST_CALLS,
     ) -> None:
-        self.core, self.access, self.host, self.port, self.most_calls = core, access, host, port, most_calls
+        self.core, self.access, self.limits = core, access, limits
+        self.host, self.port, self.most_calls = host, port, most_calls
 
     async def start(self) -> None:
         """Raises InvalidRequest if the port is taken."""
         self._server = grpc.aio.server(
             interceptors=[ReadsMalformed()], options=OPTIONS, maximum_concurrent_rpcs=self.most_calls
         )
-        self._videos = VideoFace(self.core, self.access)
+        parts = self.core, self.access, self.limits
+        self._videos = VideoFace(*parts)
         add_VideoServiceServicer_to_server(self._videos, self._server)
-        add_ModelServiceServicer_to_server(ModelFace(self.core, self.access), self._server)
-        add_SessionServiceServicer_to_server(SessionFace(self.core, self.access), self._server)
-        add_AdminServiceServicer_to_server(AdminFace(self.core, self.access), self._server)
+        add_ModelServiceServicer_to_server(ModelFace(*parts), self._server)
+        add_SessionServiceServicer_to_server(SessionFace(*parts), self._server)
+        add_AdminServiceServicer_to_server(AdminFace(*parts), self._server)
         add_HealthServicer_to_server(Health(self.core, SERVICES), self._server)
         own = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection((*SERVICES, *own), self._server)

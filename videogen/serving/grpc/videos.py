@@ -9,7 +9,7 @@ from videogen.errors import InvalidRequest
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceServicer
 from videogen.serving.grpc import wire
-from videogen.serving.grpc.calling import Authenticates, Face, answers, closing, metadata
+from videogen.serving.grpc.calling import Authenticates, Bounds, Face, answers, closing, metadata
 from videogen.serving.grpc.core import Core
 from videogen.serving.jobs import Caller, Content, VideoJob
 
@@ -22,12 +22,16 @@ PAGE, MOST_TO_A_PAGE = 20, 100
 class VideoFace(Face, VideoServiceServicer):
     """`stopping`: calls that end now do so because the service does, and nobody's request is cancelled for it."""
 
-    def __init__(self, service: Core, access: Authenticates) -> None:
-        super().__init__(service, access)
+    def __init__(self, service: Core, access: Authenticates, limits: Bounds) -> None:
+        super().__init__(service, access, limits)
         self.stopping = False
 
     @answers()
     async def Generate(self, request: pb.GenerateRequest, context: Context, caller: Caller) -> None:
+        with self.limits.stream(caller):
+            await self._generate(request, context, caller)
+
+    async def _generate(self, request: pb.GenerateRequest, context: Context, caller: Caller) -> None:
         submitting = asyncio.ensure_future(self._submit(request, context, caller))
         try:
             job = await asyncio.shield(submitting)
@@ -61,6 +65,8 @@ class VideoFace(Face, VideoServiceServicer):
     ) -> VideoJob:
         if not request.HasField("spec"):
             raise InvalidRequest("spec", None, "a VideoSpec")
+        self.limits.check_prompt(request.spec.prompt)
+        await self.limits.take(caller)
         return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context))
 
     @answers()
@@ -79,9 +85,10 @@ class VideoFace(Face, VideoServiceServicer):
 
     @answers()
     async def Watch(self, request: pb.WatchRequest, context: Context, caller: Caller) -> None:
-        async with closing(self.service.watch(request.id, caller)) as changes:
-            async for job in changes:
-                await context.write(pb.WatchResponse(job=wire.job(job)))
+        with self.limits.stream(caller):
+            async with closing(self.service.watch(request.id, caller)) as changes:
+                async for job in changes:
+                    await context.write(pb.WatchResponse(job=wire.job(job)))
 
     @answers()
     async def Cancel(self, request: pb.CancelRequest, context: Context, caller: Caller) -> pb.CancelResponse:
@@ -94,6 +101,8 @@ class VideoFace(Face, VideoServiceServicer):
 
     @answers()
     async def Remix(self, request: pb.RemixRequest, context: Context, caller: Caller) -> pb.RemixResponse:
+        self.limits.check_prompt(request.prompt)
+        await self.limits.take(caller)
         return pb.RemixResponse(job=wire.job(await self.service.remix(request.id, request.prompt, caller)))
 
     @answers()
@@ -105,8 +114,9 @@ class VideoFace(Face, VideoServiceServicer):
         if stop < start:
             raise InvalidRequest("stop", stop, f"{start} or more")
         await context.write(pb.ContentResponse(total_size=content.size, digest=content.digest))
-        async for chunk in _chunks(content, start, min(stop, content.size)):
-            await context.write(pb.ContentResponse(chunk=chunk))
+        with self.limits.stream(caller):
+            async for chunk in _chunks(content, start, min(stop, content.size)):
+                await context.write(pb.ContentResponse(chunk=chunk))
 
 
 async def _chunks(content: Content, start: int, stop: int) -> AsyncIterator[bytes]:
