@@ -19,8 +19,10 @@ from tests.serving.test_metrics import ended, submitted
 from videogen.cli import app
 from videogen.serving.access import Access
 from videogen.serving.grpc.server import GrpcServer
+from videogen.serving.limits import Limits
 from videogen.serving.observing import Load
 from videogen.serving.overview import Overview
+from videogen.settings import ServingLimits
 from videogen.store.store import Store
 
 PROGRAM = "from videogen.cli import app; app()"
@@ -38,9 +40,9 @@ class Figures:
         for seconds in (0.25, 0.25, 4.5):
             overview.ended(ended(ended_at=100.0 + seconds))
         overview.refused("batch", "rate_limited")
-        for _ in range(1200):
-            overview.stepped(4, 0.06, "videogen-tiny@1")
-        overview.stepped(12, 0.09, "videogen-tiny@1")
+        for _ in range(12):
+            overview.stepped(4, 100, 0.06)
+        overview.stepped(12, 1, 0.09)
         overview.loaded(Load({"interactive": 2, "batch": 12_345}, 4, 61.5, (0.75, 1.0), ready=True))
         overview.swapped(True, 2.5, 0.125)
         overview.restarted()
@@ -65,7 +67,8 @@ def address(store):
         return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
     async def start():
-        server = GrpcServer(Figures(), Access(store.api_keys), port=0)  # ty: ignore[invalid-argument-type]
+        access = Access(store.api_keys)
+        server = GrpcServer(Figures(), access, Limits(store.rate_limits, access, ServingLimits()), port=0)
         await server.start()
         return server
 

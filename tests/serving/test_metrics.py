@@ -68,14 +68,16 @@ def test_the_engine_and_what_befalls_it_are_in_the_series(seen):
     assert value("refusals_total", reason="rate_limited") == 0 and value("swaps_total", outcome="failed") == 0
     tell.refused("batch", "rate_limited")
     tell.refused("batch", "overloaded")
-    tell.stepped(4, 0.06, "videogen-tiny@1")
+    tell.stepped(4, 3, 0.06)
     tell.claimed(3)
     tell.restarted()
     tell.swapped(True, 2.5, 0.125)
     tell.loaded(Load({"interactive": 2, "batch": 7}, running=4, work_s=1.5, busy=(0.75, 0.5), ready=True))
     assert value("refusals_total", reason="rate_limited", priority="batch") == 1
-    assert value("batch_size_sum") == 4 and value("batch_size_bucket", le="3.0") == 0
-    assert value("step_seconds_sum") == pytest.approx(0.06)
+    assert (
+        value("batch_size_sum") == 12 and value("batch_size_count") == 3 and value("batch_size_bucket", le="3.0") == 0
+    )
+    assert value("step_seconds_sum") == pytest.approx(0.18)
     assert (value("claims_total"), value("engine_restarts_total")) == (3, 1)
     assert (value("swap_seconds"), value("swap_longest_gap_seconds")) == (2.5, 0.125)
     assert (value("queue_jobs", priority="batch"), value("queue_jobs", priority="standard")) == (7, 0)
@@ -87,7 +89,6 @@ def test_models_are_bounded_and_tenants_are_no_label(store, seen):
     tell, value = seen
     for number in range(MOST_MODELS + 30):
         tell.submitted(submitted(f"videogen-tiny@{number}"))
-        tell.stepped(1, 0.1, f"videogen-tiny@{number}")
         tell.ended(ended(f"videogen-tiny@{number}"))
     assert value("jobs_total", model=OTHERS) == 30 and value("jobs_total", model="videogen-tiny@0") == 1
     metrics = tell.observers[0]

@@ -23,14 +23,14 @@ def test_what_is_older_than_a_minute_is_left_out():
         seen.submitted(submitted(cache=cache))
     seen.ended(ended())
     seen.refused("batch", "overloaded")
-    seen.stepped(4, 0.05, "m")
+    seen.stepped(4, 7, 0.05)
     clock.now += WINDOW_S - 1
     seen.submitted(submitted(cache="joined"))
     seen.ended(ended(outcome="failed"))
     found = seen.as_plain()
     assert found["last_minute"]["accepted"] == {"hit": 1, "miss": 2, "joined": 1}
     assert found["last_minute"]["ended"] == {"completed": 1, "failed": 1}
-    assert found["last_minute"]["refused"] == {"overloaded": 1} and found["last_minute"]["batches"] == {"4": 1}
+    assert found["last_minute"]["refused"] == {"overloaded": 1} and found["last_minute"]["batches"] == {"4": 7}
     assert found["seconds"]["interactive"]["p50"] == pytest.approx(0.6)
     clock.now += 2
     later = seen.as_plain()

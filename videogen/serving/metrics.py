@@ -45,8 +45,10 @@ class ServiceMetrics(Observer):
         self.seconds = histogram("job_seconds", "From acceptance to a video.", "model", "priority")
         self.first_step = histogram("first_step_seconds", "From acceptance to the first step's end.", "priority")
         self.stages = histogram("stage_seconds", "Time of a job in a stage.", "model", "stage", buckets=STAGE_SECONDS)
-        self.step = histogram("step_seconds", "Time of one denoiser call.", "model", buckets=STAGE_SECONDS)
-        self.batch = histogram("batch_size", "Jobs in one denoiser call.", "model", buckets=BATCHES)
+        self.step = histogram(
+            "step_seconds", "Time of a denoiser call, on average over half a second.", buckets=STAGE_SECONDS
+        )
+        self.batch = histogram("batch_size", "Jobs in one denoiser call.", buckets=BATCHES)
         self.gpu_seconds = counter("gpu_seconds", "Time of a device that jobs used.", "model")
         self.claims = counter("claims", "Generations that this replica took a lease on.")
         self.waiting = gauge("queue_jobs", "Jobs that wait for a device.", "priority")
@@ -93,9 +95,10 @@ class ServiceMetrics(Observer):
         for stage in job.stages:
             self.stages.labels(model, stage.name).observe(stage.seconds)
 
-    def stepped(self, batch: int, seconds: float, model: str) -> None:
-        self.step.labels(self._model(model)).observe(seconds)
-        self.batch.labels(self._model(model)).observe(batch)
+    def stepped(self, batch: int, calls: int, seconds: float) -> None:
+        for _ in range(calls):
+            self.step.observe(seconds)
+            self.batch.observe(batch)
 
     def claimed(self, jobs: int) -> None:
         self.claims.inc(jobs)

@@ -85,8 +85,8 @@ class Observer:
     def ended(self, job: Ended) -> None:
         """A job reached its end."""
 
-    def stepped(self, batch: int, seconds: float, model: str) -> None:
-        """A denoiser call of `batch` jobs took `seconds`."""
+    def stepped(self, batch: int, calls: int, seconds: float) -> None:
+        """So many denoiser calls of `batch` jobs were made, in `seconds` each on average."""
 
     def claimed(self, jobs: int) -> None:
         """This replica took leases on so many generations."""
@@ -119,9 +119,9 @@ class Observers(Observer):
         for one in self.observers:
             one.ended(job)
 
-    def stepped(self, batch: int, seconds: float, model: str) -> None:
+    def stepped(self, batch: int, calls: int, seconds: float) -> None:
         for one in self.observers:
-            one.stepped(batch, seconds, model)
+            one.stepped(batch, calls, seconds)
 
     def claimed(self, jobs: int) -> None:
         for one in self.observers:

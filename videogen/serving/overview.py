@@ -24,7 +24,7 @@ class Overview(Observer):
         self._submitted: deque[Event] = deque(maxlen=MOST_EVENTS)
         self._ended: deque[Event] = deque(maxlen=MOST_EVENTS)
         self._refused: deque[Event] = deque(maxlen=MOST_EVENTS)
-        self._steps: deque[tuple[float, int, float]] = deque(maxlen=MOST_EVENTS)
+        self._steps: deque[tuple[float, int, int, float]] = deque(maxlen=MOST_EVENTS)
         self._swaps = Counter[bool]()
         self._restarts, self._last_swap_s, self._longest_gap_s = 0, 0.0, 0.0
 
@@ -37,8 +37,8 @@ class Overview(Observer):
     def ended(self, job: Ended) -> None:
         self._ended.append((self.clock(), job.outcome, job.priority, max(0.0, job.ended_at - job.accepted_at)))
 
-    def stepped(self, batch: int, seconds: float, model: str) -> None:
-        self._steps.append((self.clock(), batch, seconds))
+    def stepped(self, batch: int, calls: int, seconds: float) -> None:
+        self._steps.append((self.clock(), batch, calls, seconds))
 
     def loaded(self, load: Load) -> None:
         self.load = load
@@ -55,6 +55,9 @@ class Overview(Observer):
         since = self.clock() - WINDOW_S
         completed = [one for one in self._ended if one[0] >= since and one[1] == "completed"]
         steps = [one for one in self._steps if one[0] >= since]
+        batches = Counter[int]()
+        for _, size, calls, _ in steps:
+            batches[size] += calls
         classes = sorted({one[2] for one in completed})
         return {
             "up_s": round(self.clock() - self.started_at, 1),
@@ -62,8 +65,8 @@ class Overview(Observer):
                 "accepted": _counts(self._submitted, since),
                 "ended": _counts(self._ended, since),
                 "refused": _counts(self._refused, since),
-                "batches": {str(size): count for size, count in sorted(Counter(one[1] for one in steps).items())},
-                "step_p50_s": quantile([one[2] for one in steps], 0.5),
+                "batches": {str(size): calls for size, calls in sorted(batches.items())},
+                "step_p50_s": quantile([one[3] for one in steps], 0.5),
             },
             "seconds": {
                 name: {f"p{q}": quantile([one[3] for one in completed if one[2] == name], q / 100) for q in (50, 95)}
