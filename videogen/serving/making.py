@@ -34,8 +34,10 @@ from videogen.serving.engine.messages import (
     VersionToLoad,
 )
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.observing import Observer
+from videogen.serving.observing import Load, Observer, Outcome
+from videogen.serving.telling import ended
 from videogen.serving.versions import ServedVersion, Versions
+from videogen.serving.views import accepted_at
 from videogen.store.records import Claim, Json, RequestRecord
 from videogen.store.store import Store
 
@@ -293,6 +295,7 @@ class Maker:
                     self._spawn(self._fail(held, event.error, event.retry, event.code), "publish")
             case Stats():
                 self.stats = event
+                self.observer.loaded(Load({}, event.running, event.work_s, event.busy_share, ready=self.down is None))
             case Loading():
                 logger.info("%s: %s", event.version_digest[:12], event.text)
             case Died():
@@ -314,7 +317,7 @@ class Maker:
         spent = event.facts.get("device_seconds")
         if isinstance(spent, int | float) and spent > 0:
             self.seconds_each += 0.1 * (float(spent) - self.seconds_each)
-        facts = self._facts(claim, event.facts)
+        facts, began = self._facts(claim, event.facts), time.monotonic()
         try:
             await self.call(
                 lambda: outlasting(lambda: self.store.publish(claim, event.mp4, facts), self.limits.lease_s)
@@ -324,6 +327,7 @@ class Maker:
             if held.lent is not None:
                 held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
         else:
+            self._tell_end(held, "completed", event.facts, publish_s=time.monotonic() - began)
             if held.lent is not None:
                 held.lent(Executed(claim.generation, hashlib.sha256(event.mp4).hexdigest()))
         self.changes.tell(claim.generation)
@@ -352,8 +356,27 @@ class Maker:
             await self.call(lambda: outlasting(lambda: self.store.fail(claim, error, retry), self.limits.lease_s))
         except (LeaseLost, StoreUnavailable) as lost:
             logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
+        self._tell_end(held, "failed", {}, error=error)
         self._wake.set()
         self.changes.tell(claim.generation)
+
+    def _tell_end(
+        self,
+        held: InHand,
+        outcome: Outcome,
+        facts: Mapping[str, Json],
+        publish_s: float = 0.0,
+        error: str | None = None,
+    ) -> None:
+        accepted, taken = held.claim.request, time.time() - (time.monotonic() - held.taken_at)
+        waited = max(0.0, taken - accepted_at(accepted.id))
+        first = None if held.first_step_at is None else waited + held.first_step_at - held.taken_at
+        self.observer.ended(
+            ended(
+                accepted, outcome, facts, waited_s=waited, first_step_s=first, publish_s=publish_s, error=error,
+                run_id=None if held.lent is None else held.claim.holder,
+            )
+        )  # fmt: skip
 
     async def _revive(self, event: Died) -> None:
         """After a death: what was in a running batch has used up an attempt; what waited goes to the next process."""

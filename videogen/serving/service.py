@@ -106,7 +106,8 @@ class Service:
         return job
 
     def _accept(self, fields: Mapping[str, Any], caller: Caller) -> AcceptedRequest:
-        given = {"lane": "interactive", **fields}
+        served = {"model": self.versions.current.name} if self.versions.current else {}
+        given = {"lane": "interactive", **served, **fields}
         if given.get("tenant", caller.tenant) != caller.tenant:
             raise InvalidRequest("tenant", given["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
         request = parse_request(given | {"tenant": caller.tenant})

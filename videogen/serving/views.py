@@ -30,7 +30,7 @@ def view(
     accepted = record.accepted
     if accepted is None:
         raise RecordDamaged(f"request {record.id} is damaged: {record.error}")
-    born = _born(record.id)
+    born = accepted_at(record.id)
     return VideoJob(
         id=record.id,
         status=STATUS[record.state],
@@ -53,8 +53,8 @@ def view(
     )
 
 
-def _born(request_id: str) -> float:
-    """Unix seconds at which the id was made: the store's clock need not be one that people read."""
+def accepted_at(request_id: str) -> float:
+    """Unix seconds at which a request was accepted, which its id tells: the store's clock need not be a calendar's."""
     try:
         return (uuid.UUID(request_id).int >> 80) / 1000
     except ValueError:
