@@ -11,7 +11,10 @@ from videogen.commands.doctor import doctor
 from videogen.commands.generate import generate
 from videogen.commands.keys import keys
 from videogen.commands.models import models
+from videogen.commands.plan import plan
+from videogen.commands.serve import serve
 from videogen.commands.show import show
+from videogen.commands.simulate import simulate
 from videogen.commands.status import status
 from videogen.commands.store import store
 from videogen.commands.submit import submit
@@ -71,9 +74,12 @@ app.command()(submit)
 app.command()(status)
 app.command()(show)
 app.command()(generate)
+app.command()(serve)
 app.add_typer(models, name="models")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(store, name="store")
 app.add_typer(keys, name="keys")
+app.command()(simulate)
+app.command()(plan)
 app.command()(doctor)
 app.command()(top)
