@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.servers import aerospike_server
 from videogen.store.backends.catalog import open_records
-from videogen.store.primitives import MapPut, Set, SetPayload, Write
+from videogen.store.primitives import MAX_PAYLOAD, MapPut, Set, SetPayload, Write
 
 CONFIGS = Path(__file__).resolve().parents[2] / "deploy" / "aerospike"
 ENTERPRISE = re.compile(r"^.*\[EE\].*\n", re.MULTILINE)
@@ -22,7 +22,7 @@ def test_a_configuration_starts_and_takes_what_the_store_writes(name, options, t
     with aerospike_server(config.replace("replication-factor 2", "replication-factor 1"), tmp_path) as node:
         records = open_records(node.url() + options)
         for kind in ("request", "chunk"):
-            records.write(Write(kind, "a", (Set("n", 1), MapPut("k"), SetPayload(bytes(512 * 1024))), ttl=100.0))
+            records.write(Write(kind, "a", (Set("n", 1), MapPut("k"), SetPayload(bytes(MAX_PAYLOAD))), ttl=100.0))
             assert records.read(kind, "a").bins == {"n": 1}
         records.close()
 

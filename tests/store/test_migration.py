@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.fixtures.servers import aerospike_url
 from tests.store.builders import accepted, drain_all
 from videogen.cli import app
 from videogen.store.backends.catalog import open_records
@@ -118,3 +121,14 @@ def test_a_copy_that_is_killed_is_finished_by_the_next(tmp_path, redis_url):
     assert compare(old, new).is_clean and json.dumps(compare(old, new).by_kind) == '{"kind": 6000}'
     old.close()
     new.close()
+
+
+def test_an_aerospike_namespace_that_also_holds_what_no_store_wrote_is_copied(tmp_path):
+    url = f"{aerospike_url()}?prefix=k{uuid.uuid4().hex[:8]}"
+    with closing(open_records(url)) as source, closing(open_records(f"embedded:{tmp_path}")) as target:
+        source.write(Write("kind", "a", (Set("n", 1),)))
+        client, key = source.client, source._key("kind", "without a key")
+        client.put(key, {"n": 1})
+        assert list(source.names()) == [("kind", "a")]
+        assert migrate(source, target).copied == 1
+        client.remove(key)

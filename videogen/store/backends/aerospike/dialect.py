@@ -48,6 +48,7 @@ CLOCK_READS = [
     _expression_read("since", _SINCE.compile()),
 ]
 """The server's clock, of any record: nanoseconds of its last update, and milliseconds since."""
+CLOCK_POLICY = {"key": aerospike.POLICY_KEY_SEND, "ttl": aerospike.TTL_NEVER_EXPIRE}
 
 
 def reads(keys: Iterable[Any]) -> Any:

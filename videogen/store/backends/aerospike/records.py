@@ -38,7 +38,8 @@ NAMES_PER_PAGE = 1000
 class AerospikeRecordStore(RecordStore):
     """The records that `url` names: aerospike://[user:password@]host[:port][,host[:port]…]/namespace.
 
-    `?media=NAMESPACE` keeps videos in a namespace of their own, `?prefix=TEXT` begins the names of all sets.
+    `?media=NAMESPACE` keeps videos in a namespace of their own, `?prefix=TEXT` begins the names of all sets. Of
+    several stores in one namespace each needs one, of which none begins another: else one finds the other's records.
     """
 
     def __init__(self, url: str) -> None:
@@ -78,7 +79,7 @@ class AerospikeRecordStore(RecordStore):
             try:
                 bins = self.client.operate(key, self._dialect.CLOCK_READS)[2]
             except self._errors.RecordNotFound:
-                self.client.put(key, {"is": CLOCK}, policy={"ttl": self._aerospike.TTL_NEVER_EXPIRE})
+                self.client.put(key, {"is": CLOCK}, policy=self._dialect.CLOCK_POLICY)
                 bins = self.client.operate(key, self._dialect.CLOCK_READS)[2]
         self._latest = max(self._latest, bins["at"] / 1e9 + bins["since"] / 1e3)
         return self._latest
@@ -237,8 +238,8 @@ class AerospikeRecordStore(RecordStore):
             query.max_records = NAMES_PER_PAGE
             query.paginate()
             while not query.is_done():
-                for key, *_ in query.results(policy, {"nobins": True}):
-                    yield key[2]
+                found = (key[2] for key, *_ in query.results(policy, {"nobins": True}))
+                yield from (key for key in found if key is not None)  # what has none is not a store's
 
     def _kinds(self, namespace: str) -> list[str]:
         return sorted(self._sets(namespace))

@@ -1,6 +1,7 @@
 """Who of two stores is the primary, for a process that asks all the time and must not be wrong for long."""
 
 import contextlib
+import shlex
 import time
 from dataclasses import dataclass
 
@@ -91,7 +92,7 @@ class Pairing:
         if roles.primary.away:
             raise StoreUnavailable(
                 f"{roles.primary.name}, the primary, did not answer lately, and nothing is taken in without it; should "
-                f"it be gone for good: videogen store cut-over --to {roles.secondary.name} --lost"
+                f"it be gone for good: videogen store cut-over --to {shlex.quote(roles.secondary.name)} --lost"
             )
         return roles.primary.records
 
