@@ -1,0 +1,98 @@
+"""The section on gRPC in docs/serving.md, done as written: each call as grpcurl makes it, and the Python."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from tests.serving.grpc.process import served
+
+PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
+WRITTEN = "127.0.0.1:50051"
+
+
+def section() -> str:
+    return re.search(r"^## gRPC\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp("serve")) as address:
+        yield address
+
+
+class Grpcurl:
+    """What grpcurl does with `[-plaintext] [-d JSON] ADDRESS [list | describe NAME | METHOD]`, over reflection."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.database = ProtoReflectionDescriptorDatabase(channel)
+        self.pool = DescriptorPool(self.database)
+
+    def run(self, line: str) -> list[Any]:
+        words = shlex.split(line)
+        assert words[:2] == ["grpcurl", "-plaintext"]
+        data = words[words.index("-d") + 1] if "-d" in words else "{}"
+        rest = words[words.index(WRITTEN) + 1 :]
+        if rest == ["list"]:
+            return list(self.database.get_services())
+        if rest[0] == "describe":
+            return [method.name for method in self.pool.FindServiceByName(rest[1]).methods]
+        return self.call(*rest[0].split("/"), json.loads(data))
+
+    def call(self, service: str, name: str, data: Any) -> list[Any]:
+        method = self.pool.FindServiceByName(service).FindMethodByName(name)
+        asked, answer = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+        path, request = f"/{service}/{name}", json_format.ParseDict(data, asked())
+        ways = (asked.SerializeToString, answer.FromString)
+        if method.server_streaming:
+            answers = list(self.channel.unary_stream(path, *ways)(request, timeout=60))
+        else:
+            answers = [self.channel.unary_unary(path, *ways)(request, timeout=60)]
+        return [json_format.MessageToDict(item) for item in answers]
+
+
+def test_every_call_is_answered(address):
+    lines = re.findall(r"^grpcurl .*$", section(), re.MULTILINE)
+    answers: dict[str, list[Any]] = {}
+    with grpc.insecure_channel(address) as channel:
+        grpcurl = Grpcurl(channel)
+        for line in lines:
+            job_id = answers["Submit"][0]["job"]["id"] if "Submit" in answers else "$ID"
+            answers[line.rpartition("/")[2].rpartition(" ")[2]] = grpcurl.run(line.replace("$ID", job_id))
+    assert "videogen.v1.VideoService" in answers["list"]
+    assert answers["Check"] == [{"status": "SERVING"}]
+    kinds = [next(iter(part)) for part in answers["Generate"]]
+    assert kinds[0] == "progress" and kinds[-1] == "finished" and "chunk" in kinds
+    assert kinds == sorted(kinds, key=["progress", "chunk", "finished"].index)
+    assert answers["Watch"][-1]["job"]["status"] == "JOB_STATUS_COMPLETED"
+    assert sum(len(part.get("chunk", "")) for part in answers["Content"]) == 16  # 12 bytes in base64
+    assert answers["Remix"][0]["job"]["spec"]["prompt"] == "a blue circle moving right"
+    assert len(answers["List"][0]["jobs"]) == 3
+    assert answers["Stats"][0]["stats"]["ready"] is True
+    assert len(lines) >= 14
+
+
+def test_the_python_runs(address, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)
+    told = []
+    for block in blocks:
+        assert WRITTEN in block
+        code = block.replace(WRITTEN, address)
+        ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        told.append(ran.stdout)
+    assert len(told) == 2 and "width 65" in told[0] and "completed 1.0" in told[0]
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {"circle.mp4", "video-0.mp4", "video-1.mp4"}
+    assert all(b"ftyp" in path.read_bytes()[:12] for path in tmp_path.glob("*.mp4"))
