@@ -39,7 +39,7 @@ class Figures:
             overview.submitted(submitted(cache=cache))
         for seconds in (0.25, 0.25, 4.5):
             overview.ended(ended(ended_at=100.0 + seconds))
-        overview.refused("batch", "rate_limited")
+        overview.refused("rate_limited")
         for _ in range(12):
             overview.stepped(4, 100, 0.06)
         overview.stepped(12, 1, 0.09)

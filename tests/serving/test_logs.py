@@ -77,7 +77,7 @@ def test_jobs_are_logged_without_prompts_unless_asked(lines):
     job = dataclasses.replace(submitted(), prompt="a secret wish")
     JobLog().submitted(job)
     JobLog(with_prompts=True).submitted(job)
-    JobLog().refused("batch", "overloaded")
+    JobLog().refused("overloaded")
     JobLog().ended(ended(outcome="failed", error="out of memory"))
     without, with_prompt, refused, failed = map(json.loads, read())
     assert "secret" not in json.dumps(without) and without["job_id"] == "job-1" and without["cache"] == "miss"

@@ -66,14 +66,14 @@ def test_a_jobs_way_is_in_the_series(seen):
 def test_the_engine_and_what_befalls_it_are_in_the_series(seen):
     tell, value = seen
     assert value("refusals_total", reason="rate_limited") == 0 and value("swaps_total", outcome="failed") == 0
-    tell.refused("batch", "rate_limited")
-    tell.refused("batch", "overloaded")
+    tell.refused("rate_limited")
+    tell.refused("overloaded")
     tell.stepped(4, 3, 0.06)
     tell.claimed(3)
     tell.restarted()
     tell.swapped(True, 2.5, 0.125)
     tell.loaded(Load({"interactive": 2, "batch": 7}, running=4, work_s=1.5, busy=(0.75, 0.5), ready=True))
-    assert value("refusals_total", reason="rate_limited", priority="batch") == 1
+    assert value("refusals_total", reason="rate_limited") == 1
     assert (
         value("batch_size_sum") == 12 and value("batch_size_count") == 3 and value("batch_size_bucket", le="3.0") == 0
     )

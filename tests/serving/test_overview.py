@@ -22,7 +22,7 @@ def test_what_is_older_than_a_minute_is_left_out():
     for cache in ("hit", "miss", "miss"):
         seen.submitted(submitted(cache=cache))
     seen.ended(ended())
-    seen.refused("batch", "overloaded")
+    seen.refused("overloaded")
     seen.stepped(4, 7, 0.05)
     clock.now += WINDOW_S - 1
     seen.submitted(submitted(cache="joined"))

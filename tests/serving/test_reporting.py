@@ -7,7 +7,8 @@ import pytest
 from tests.store.builders import accepted
 from videogen.serving.engine.messages import Stats
 from videogen.serving.observing import Observer
-from videogen.serving.reporting import EngineReport, asked_at, ended
+from videogen.serving.reporting import EngineReport, ended
+from videogen.serving.views import accepted_at
 
 
 class Heard(Observer):
@@ -42,7 +43,7 @@ def test_a_jobs_way_is_told_in_order_and_joins_its_trace():
     one = accepted(1)
     request = one.request.model_copy(update={"metadata": {"traceparent": parent}, "priority": "batch"})
     one = one.model_copy(update={"request": request})
-    began = asked_at(one.id)
+    began = accepted_at(one.id)
     assert began == pytest.approx(time.time(), abs=60)
     facts = {
         "seconds": {"text": 0.01, "denoise": 0.2, "decode": 0.03, "mp4": 0.02},
@@ -62,5 +63,5 @@ def test_a_jobs_way_is_told_in_order_and_joins_its_trace():
 
 def test_what_the_cache_answered_has_no_stages():
     one = accepted(1)
-    found = ended(one, "completed", asked_at(one.id) + 0.01)
+    found = ended(one, "completed", accepted_at(one.id) + 0.01)
     assert found.stages == () and found.gpu_seconds == 0 and found.first_step_s is None and found.traceparent is None

@@ -1,12 +1,14 @@
 """`videogen serve`: the inference service, until Ctrl-C."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from videogen.opening import require
 from videogen.settings import read_settings
+
+LogFormat = Literal["human", "json"]
 
 
 def serve(
@@ -26,6 +28,8 @@ def serve(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="A device without networks: for tests of clients and of load.")
     ] = False,
+    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or one JSON object a line.")] = "human",
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Log what is asked for, too.")] = False,
     grace: Annotated[float, typer.Option(help="Seconds that work in hand gets at the end.", min=0)] = 30.0,
 ) -> None:
     """Answer requests for videos as they come, over an OpenAI-compatible HTTP API and gRPC.
@@ -41,6 +45,7 @@ def serve(
     """
     require("fastapi", "serve")
     require("grpc", "serve")
+    from videogen.serving import logs
     from videogen.serving.engine.messages import Synthetic
     from videogen.serving.server import Serving
     from videogen.serving.server import serve as run
@@ -54,5 +59,7 @@ def serve(
         insecure=insecure,
         synthetic=Synthetic() if synthetic else None,
         grace_s=grace,
+        log_prompts=log_prompts,
     )
+    logs.configure(log_format)
     asyncio.run(run(read_settings(), serving, typer.echo))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from videogen.errors import InvalidRequest, RateLimited, StoreConflict
 from videogen.serving.access import Access
 from videogen.serving.jobs import Caller
+from videogen.serving.observing import Observer
 from videogen.settings import ServingLimits
 from videogen.store.rate_limits import Decision, RateLimit, RateLimits
 
@@ -44,9 +45,15 @@ class Limits:
     """Takes from a caller's buckets. A key's own limit goes before the one that the settings have for every key."""
 
     def __init__(
-        self, buckets: RateLimits, access: Access, settings: ServingLimits, executor: Executor | None = None
+        self,
+        buckets: RateLimits,
+        access: Access,
+        settings: ServingLimits,
+        executor: Executor | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.buckets, self.access, self.executor = buckets, access, executor
+        self.observer = observer or Observer()
         self.settings = settings
         self._streams = Counter[str]()
 
@@ -76,6 +83,7 @@ class Limits:
         """Holds one of the tenant's streams on this replica. Raises RateLimited when it has all that it may have."""
         most = self.settings.tenant_streams
         if self._streams[caller.tenant] >= most:
+            self.observer.refused("rate_limited")
             message = f"at most {most:,} streams at once for a tenant: end one, or ask without a stream"
             raise RateLimited(message, CONTENDED_S, _retry_after(CONTENDED_S))
         self._streams[caller.tenant] += 1
@@ -96,9 +104,11 @@ class Limits:
         try:
             decision = await loop.run_in_executor(self.executor, self.buckets.take, name, limit)
         except StoreConflict as error:
+            self.observer.refused("rate_limited")
             raise RateLimited(f"too many requests at once of {name}", CONTENDED_S, _retry_after(CONTENDED_S)) from error
         allowance = Allowance(limit, decision.remaining)
         if not decision.allowed:
+            self.observer.refused("rate_limited")
             raise _refused(name, limit, decision, allowance)
         return allowance
 

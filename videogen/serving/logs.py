@@ -13,7 +13,6 @@ from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-from videogen.requests import Priority
 from videogen.serving.observing import Ended, Observer, Refusal, Submitted
 
 LogFormat = Literal["human", "json"]
@@ -84,8 +83,8 @@ class JobLog(Observer):
         asked = job.prompt if self.with_prompts else None
         logger.info("job accepted", extra={**_of(job), "cache": job.cache, "prompt": asked})
 
-    def refused(self, priority: Priority, why: Refusal) -> None:
-        logger.info("request refused", extra={"priority": priority, "reason": why})
+    def refused(self, why: Refusal) -> None:
+        logger.info("request refused", extra={"reason": why})
 
     def ended(self, job: Ended) -> None:
         facts = {"outcome": job.outcome, "error": job.error, "run_id": job.run_id}

@@ -34,10 +34,9 @@ from videogen.serving.engine.messages import (
     VersionToLoad,
 )
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.observing import Load, Observer, Outcome
-from videogen.serving.telling import ended
+from videogen.serving.observing import Observer, Outcome
+from videogen.serving.reporting import EngineReport, ended
 from videogen.serving.versions import ServedVersion, Versions
-from videogen.serving.views import accepted_at
 from videogen.store.records import Claim, Json, RequestRecord
 from videogen.store.store import Store
 
@@ -86,6 +85,7 @@ class Maker:
     limits: Making = field(default_factory=Making)
     provenance: Mapping[str, Json] = field(default_factory=dict)
     engine: EngineProcess = field(init=False)
+    _report: EngineReport = field(init=False)
     in_hand: dict[str, InHand] = field(default_factory=dict)
     stats: Stats | None = None
     down: str | None = "the engine process is starting"
@@ -102,6 +102,7 @@ class Maker:
 
     def __post_init__(self) -> None:
         self.engine = EngineProcess(self.config, self.heard)
+        self._report = EngineReport(self.observer)
 
     async def start(self, version: ServedVersion, to_load: VersionToLoad) -> None:
         """Starts the process with one version. Raises EngineError, and leaves nothing behind."""
@@ -295,7 +296,8 @@ class Maker:
                     self._spawn(self._fail(held, event.error, event.retry, event.code), "publish")
             case Stats():
                 self.stats = event
-                self.observer.loaded(Load({}, event.running, event.work_s, event.busy_share, ready=self.down is None))
+                waiting = [one for one in self.in_hand.values() if one.first_step_at is None]
+                self._report.heard(event, (one.claim.request.request.priority for one in waiting), self.down is None)
             case Loading():
                 logger.info("%s: %s", event.version_digest[:12], event.text)
             case Died():
@@ -317,7 +319,7 @@ class Maker:
         spent = event.facts.get("device_seconds")
         if isinstance(spent, int | float) and spent > 0:
             self.seconds_each += 0.1 * (float(spent) - self.seconds_each)
-        facts, began = self._facts(claim, event.facts), time.monotonic()
+        facts, finished_at = self._facts(claim, event.facts), time.monotonic()
         try:
             await self.call(
                 lambda: outlasting(lambda: self.store.publish(claim, event.mp4, facts), self.limits.lease_s)
@@ -327,7 +329,7 @@ class Maker:
             if held.lent is not None:
                 held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
         else:
-            self._tell_end(held, "completed", event.facts, publish_s=time.monotonic() - began)
+            self._tell_end(held, "completed", event.facts, finished_at)
             if held.lent is not None:
                 held.lent(Executed(claim.generation, hashlib.sha256(event.mp4).hexdigest()))
         self.changes.tell(claim.generation)
@@ -356,7 +358,8 @@ class Maker:
             await self.call(lambda: outlasting(lambda: self.store.fail(claim, error, retry), self.limits.lease_s))
         except (LeaseLost, StoreUnavailable) as lost:
             logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
-        self._tell_end(held, "failed", {}, error=error)
+        if not retry or claim.attempt >= self.store.limits.max_attempts:
+            self._tell_end(held, "failed", {}, error=error)
         self._wake.set()
         self.changes.tell(claim.generation)
 
@@ -365,18 +368,23 @@ class Maker:
         held: InHand,
         outcome: Outcome,
         facts: Mapping[str, Json],
-        publish_s: float = 0.0,
+        finished_at: float | None = None,
         error: str | None = None,
     ) -> None:
-        accepted, taken = held.claim.request, time.time() - (time.monotonic() - held.taken_at)
-        waited = max(0.0, taken - accepted_at(accepted.id))
-        first = None if held.first_step_at is None else waited + held.first_step_at - held.taken_at
+        unix = time.time() - time.monotonic()
         self.observer.ended(
             ended(
-                accepted, outcome, facts, waited_s=waited, first_step_s=first, publish_s=publish_s, error=error,
+                held.claim.request,
+                outcome,
+                time.time(),
+                taken_at=held.taken_at + unix,
+                first_step_at=None if held.first_step_at is None else held.first_step_at + unix,
+                finished_at=None if finished_at is None else finished_at + unix,
+                facts=facts,
+                error=error,
                 run_id=None if held.lent is None else held.claim.holder,
             )
-        )  # fmt: skip
+        )
 
     async def _revive(self, event: Died) -> None:
         """After a death: what was in a running batch has used up an attempt; what waited goes to the next process."""

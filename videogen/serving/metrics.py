@@ -40,7 +40,7 @@ class ServiceMetrics(Observer):
             return prometheus.Histogram(f"videogen_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.jobs = counter("jobs", "Jobs accepted, by how they are answered.", "model", "priority", "cache")
-        self.refusals = counter("refusals", "Requests that were not accepted.", "priority", "reason")
+        self.refusals = counter("refusals", "Requests that were not accepted.", "reason")
         self.ends = counter("jobs_ended", "Jobs that ended.", "model", "priority", "outcome")
         self.seconds = histogram("job_seconds", "From acceptance to a video.", "model", "priority")
         self.first_step = histogram("first_step_seconds", "From acceptance to the first step's end.", "priority")
@@ -62,8 +62,8 @@ class ServiceMetrics(Observer):
         self.swap_gap = gauge("swap_longest_gap_seconds", "Longest time without a step in the last swap.")
         for priority in PRIORITIES:  # series that are there from the start: a rate over their first event is right
             self.waiting.labels(priority).set(0)
-            for why in get_args(Refusal):
-                self.refusals.labels(priority, why)
+        for why in get_args(Refusal):
+            self.refusals.labels(why)
         for outcome in ("succeeded", "failed"):
             self.swaps.labels(outcome)
 
@@ -80,8 +80,8 @@ class ServiceMetrics(Observer):
         self._start(job.model)
         self.jobs.labels(self._model(job.model), job.priority, job.cache).inc()
 
-    def refused(self, priority: Priority, why: Refusal) -> None:
-        self.refusals.labels(priority, why).inc()
+    def refused(self, why: Refusal) -> None:
+        self.refusals.labels(why).inc()
 
     def ended(self, job: Ended) -> None:
         model = self._model(job.model)

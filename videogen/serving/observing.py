@@ -11,7 +11,7 @@ from videogen.requests import Priority
 from videogen.serving.jobs import CacheUse
 
 Outcome = Literal["completed", "failed", "cancelled", "expired"]
-Refusal = Literal["invalid_request", "rate_limited", "overloaded", "unauthenticated", "unavailable"]
+Refusal = Literal["invalid_request", "rate_limited", "overloaded"]
 StageName = Literal["queue", "text", "step", "decode", "mp4", "publish"]
 
 
@@ -79,7 +79,7 @@ class Observer:
     def submitted(self, job: Submitted) -> None:
         """A job was accepted."""
 
-    def refused(self, priority: Priority, why: Refusal) -> None:
+    def refused(self, why: Refusal) -> None:
         """A request was not."""
 
     def ended(self, job: Ended) -> None:
@@ -111,9 +111,9 @@ class Observers(Observer):
         for one in self.observers:
             one.submitted(job)
 
-    def refused(self, priority: Priority, why: Refusal) -> None:
+    def refused(self, why: Refusal) -> None:
         for one in self.observers:
-            one.refused(priority, why)
+            one.refused(why)
 
     def ended(self, job: Ended) -> None:
         for one in self.observers:

@@ -6,7 +6,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from videogen.requests import Priority
 from videogen.serving.observing import Ended, Load, Observer, Refusal, Submitted
 
 WINDOW_S = 60.0
@@ -31,8 +30,8 @@ class Overview(Observer):
     def submitted(self, job: Submitted) -> None:
         self._submitted.append((self.clock(), job.cache, job.priority, 0.0))
 
-    def refused(self, priority: Priority, why: Refusal) -> None:
-        self._refused.append((self.clock(), why, priority, 0.0))
+    def refused(self, why: Refusal) -> None:
+        self._refused.append((self.clock(), why, "", 0.0))
 
     def ended(self, job: Ended) -> None:
         self._ended.append((self.clock(), job.outcome, job.priority, max(0.0, job.ended_at - job.accepted_at)))

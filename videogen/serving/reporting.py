@@ -1,6 +1,5 @@
 """From what the engine process tells to what observers hear: how a job went, and how the engine stands."""
 
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +8,7 @@ from videogen.requests import AcceptedRequest, Priority
 from videogen.serving.engine.messages import Stats
 from videogen.serving.observing import Ended, Load, Observer, Outcome, Stage, StageName
 from videogen.serving.tracing import TRACEPARENT, traceparent
+from videogen.serving.views import accepted_at
 
 IN_ORDER: tuple[tuple[str, StageName], ...] = (
     ("text", "text"),
@@ -55,7 +55,7 @@ def ended(
     Of a batch's time a job is told its share, so its stages are shown one after the other up to `finished_at`, with the
     waits between them in front.
     """
-    request, facts, began = accepted.request, facts or {}, asked_at(accepted.id)
+    request, facts, began = accepted.request, facts or {}, accepted_at(accepted.id)
     return Ended(
         job_id=accepted.id,
         tenant=request.tenant,
@@ -71,11 +71,6 @@ def ended(
         traceparent=traceparent(request.metadata.get(TRACEPARENT)),
         run_id=run_id,
     )
-
-
-def asked_at(request_id: str) -> float:
-    """When a request was accepted, in unix seconds, as its id of version 7 tells (RFC 9562, section 5.7)."""
-    return (uuid.UUID(request_id).int >> 80) / 1000
 
 
 def _stages(

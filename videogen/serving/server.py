@@ -19,12 +19,16 @@ from videogen.serving.access import Access, check_bind
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, Synthetic
 from videogen.serving.limits import Limits
+from videogen.serving.logs import JobLog
 from videogen.serving.making import Maker
 from videogen.serving.metrics import ServiceMetrics
+from videogen.serving.observing import Observer, Observers
 from videogen.serving.outgoing import Outgoing
+from videogen.serving.overview import Overview
 from videogen.serving.preparing import prepare, synthetic
 from videogen.serving.service import Service, ServiceLimits
 from videogen.serving.swapping import Swapper
+from videogen.serving.tracing import Tracing
 from videogen.serving.versions import Versions
 from videogen.serving.webhooks import WebhookSender
 from videogen.settings import Settings
@@ -50,6 +54,7 @@ class Serving:
     synthetic: Synthetic | None = None
     grace_s: float = 30.0
     limits: ServiceLimits | None = None
+    log_prompts: bool = False
 
     @property
     def follows(self) -> bool:
@@ -71,7 +76,7 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     listening = _listen(serving.host, serving.http_port)
-    metrics = ServiceMetrics()
+    metrics, overview = ServiceMetrics(), Overview()
     backend = settings.store_url.partition(":")[0]
     with (
         listening,
@@ -85,9 +90,12 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
         access = Access(store.api_keys, insecure=serving.insecure, executor=executor)
         artifacts, device = open_artifacts(settings), find_devices()[0]
         get = partial(prepare, store=store, artifacts=artifacts, device=device, ungated=serving.ungated)
-        maker = _maker(settings, serving, store, executor, metrics, device)
+        tracing = Tracing.from_environment()
+        sent = [tracing] if tracing else []
+        observers = Observers(metrics, overview, JobLog(with_prompts=serving.log_prompts), *sent)
+        maker = _maker(settings, serving, store, executor, observers, device)
         swapper = Swapper(maker, serving.model.partition("@")[0], get) if serving.follows else None
-        service = Service(maker, serving.limits, metrics, swapper)
+        service = Service(maker, serving.limits, observers, swapper, overview)
         generation = store.champion_generation(swapper.model) if swapper else 0
         version, to_load = await maker.call(lambda: synthetic() if serving.synthetic else get(serving.model))
         tell(f"loading {version.label}{' (ungated)' if version.ungated else ''} on {device}")
@@ -98,7 +106,7 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
         webhooks = WebhookSender(
             Webhooks(store.records), service, outgoing, lambda key_id: settings.webhook_secret, executor
         )
-        limits = Limits(store.rate_limits, access, settings.serving_limits, executor)
+        limits = Limits(store.rate_limits, access, settings.serving_limits, executor, observers)
         app = create_app(service, access, limits, webhooks, lambda: _exposition(metrics, store))
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=65)
         http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
@@ -120,6 +128,8 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await outgoing.close()
+            if tracing:
+                await asyncio.to_thread(tracing.close)
 
 
 def _maker(
@@ -127,7 +137,7 @@ def _maker(
     serving: Serving,
     store: Store,
     executor: ThreadPoolExecutor,
-    metrics: ServiceMetrics,
+    observer: Observer,
     device: Device,
 ) -> Maker:
     config = EngineConfig(
@@ -139,7 +149,7 @@ def _maker(
     )
     holder = f"serve-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     provenance = {"holder": holder, **device.metadata}
-    return Maker(store, config, Versions(), Changes(), holder, executor, metrics, provenance=provenance)
+    return Maker(store, config, Versions(), Changes(), holder, executor, observer, provenance=provenance)
 
 
 def _exposition(metrics: ServiceMetrics, store: Store) -> tuple[bytes, str]:

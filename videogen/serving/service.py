@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
@@ -21,6 +22,8 @@ from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
 from videogen.serving.making import Maker
 from videogen.serving.observing import Observer, Submitted
+from videogen.serving.overview import Overview
+from videogen.serving.reporting import ended
 from videogen.serving.swapping import Swapper
 from videogen.serving.views import REMIXED_FROM, UNGATED, view
 from videogen.store.idempotency import Idempotency
@@ -58,8 +61,9 @@ class Service:
         limits: ServiceLimits | None = None,
         observer: Observer | None = None,
         swapper: Swapper | None = None,
+        overview: Overview | None = None,
     ) -> None:
-        self.swapper = swapper
+        self.swapper, self.overview = swapper, overview or Overview()
         self.maker, self.store, self.versions = maker, maker.store, maker.versions
         self.limits, self.observer = limits or ServiceLimits(), observer or maker.observer
         self.draining = False
@@ -94,15 +98,22 @@ class Service:
             raise Overloaded("the service is ending and takes no more requests; another replica does", 1.0)
         body = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode()).hexdigest()
         key = None if idempotency_key is None else Idempotency(idempotency_key, body)
-        accepted = await self.maker.call(lambda: self._accept(fields, caller))
-        self._admit(accepted)
+        try:
+            accepted = await self.maker.call(lambda: self._accept(fields, caller))
+            self._admit(accepted)
+        except (InvalidRequest, Overloaded) as error:
+            self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
+            raise
         record, claims = await self.maker.call(lambda: self._enter(accepted, key))
         self.maker.take(claims)
         if not claims:
             self.maker.wake()
         job = await self._view(record)
         cache = job.usage.cache if job.usage else "miss" if claims or job.state == "queued" else "joined"
-        self.observer.submitted(Submitted(job.id, caller.tenant, job.label, job.request.priority, cache))
+        asked = job.request
+        self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
+        if cache == "hit" and record.id == accepted.id:
+            self.observer.ended(ended(accepted, "completed", time.time()))
         return job
 
     def _accept(self, fields: Mapping[str, Any], caller: Caller) -> AcceptedRequest:
@@ -212,9 +223,9 @@ class Service:
     async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
         """Ends a job that has not ended; its video is still made if others wait for it. One that ended stays so."""
         record = await self._own(job_id, caller)
-        ended = await self.maker.call(lambda: self.store.cancel(job_id))
-        self.maker.forget_generation(record.generation)
-        return await self._view(ended)
+        cancelled = await self.maker.call(lambda: self.store.cancel(job_id))
+        self._cancelled(record)
+        return await self._view(cancelled)
 
     async def delete(self, job_id: str, caller: Caller) -> None:
         """Cancels a job and hides it from its caller; the video stays for others who asked for the same."""
@@ -228,7 +239,12 @@ class Service:
             )
 
         await self.maker.call(hide)
+        self._cancelled(record)
+
+    def _cancelled(self, record: RequestRecord) -> None:
         self.maker.forget_generation(record.generation)
+        if record.is_live and record.accepted is not None:
+            self.observer.ended(ended(record.accepted, "cancelled", time.time()))
 
     async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
         """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
@@ -312,6 +328,7 @@ class Service:
         """How the service stands: what waits, what is made, what is served."""
         maker, stats = self.maker, self.maker.stats
         told: dict[str, Json] = {
+            **self.overview.as_plain(),
             "ready": self.ready,
             "reasons": list(self.reasons),
             "holder": maker.holder,
@@ -330,7 +347,7 @@ class Service:
             ],
         }
         if stats is not None:
-            told["engine"] = json.loads(json.dumps(dataclasses.asdict(stats), default=str))
+            told["process"] = json.loads(json.dumps(dataclasses.asdict(stats), default=str))
         with contextlib.suppress(StoreUnavailable):
             told["waiting"] = await self.maker.call(lambda: len(self.store.waiting("interactive", limit=1000)))
         return told
