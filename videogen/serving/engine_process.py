@@ -230,7 +230,7 @@ class EngineProcess:
         limit = self.config.hang_after_s
         while process.returncode is None:
             await asyncio.sleep(min(1.0, limit / 4))
-            if asyncio.get_running_loop().time() - self._heard_at > limit:
+            if self.ready is not None and asyncio.get_running_loop().time() - self._heard_at > limit:
                 logger.error("engine process %d has said nothing for %.1f s and is ended", process.pid, limit)
                 self._kill()
                 return

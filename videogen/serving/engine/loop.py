@@ -1,9 +1,11 @@
 """One thread per stream: at every step boundary the scheduler says who steps; stages do what surrounds the steps."""
 
+import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from videogen.errors import EngineError
@@ -41,11 +43,13 @@ class Loop:
         self.scheduler = Scheduler(Profiled(self._tables), Policy(batch_max=most), streams=streams)
         self.versions: dict[str, Version] = {}
         self._lives: dict[str, Live] = {}
+        self._of: dict[Job, Live] = {}
+        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._paused = False
         self._yielded = False
         self._told: dict[str, list[str]] = {}
-        self._calls: dict[int, float] = {}
+        self._calls: dict[int | str, float] = {}
         self._taken = [0.0] * streams
         self._batches: Counter[int] = Counter()
         self._steps: list[float] = []
@@ -71,7 +75,7 @@ class Loop:
             self._send(failure(job.id, error))
             return
         with self._changed:
-            if job.id in self._lives:
+            if job.id in self._lives and not self._lives[job.id].cancelled:
                 return
             self._lives[job.id] = live
         self._text.put([live])
@@ -82,10 +86,8 @@ class Loop:
             if live is None:
                 return
             live.cancelled = True
-            waits = live.scheduled is not None and not live.scheduled.busy and self.scheduler.cancel(job_id)
-            if live.scheduled is not None and live.scheduled.busy:
-                self.scheduler.cancel(job_id)
-        if waits:
+            job = live.scheduled and self.scheduler.cancel(live.scheduled.id)
+        if job and not job.busy:
             self._end(live, _cancelled(live))
 
     def change(self, job_id: str, priority: Priority | None, deadline_in: float | None) -> None:
@@ -94,7 +96,7 @@ class Loop:
             live = self._lives.get(job_id)
             if live is None or live.scheduled is None:
                 return
-            self.scheduler.change(job_id, priority=priority, deadline=deadline)
+            self.scheduler.change(live.scheduled.id, priority=priority, deadline=deadline)
 
     def pause(self, paused: bool) -> None:
         with self._changed:
@@ -131,7 +133,11 @@ class Loop:
         with self._changed:
             now = time.monotonic()
             for job_id in ids:
-                position, eta = self.scheduler.position(job_id), self.scheduler.eta(job_id, now)
+                live = self._lives.get(job_id)
+                if live is None or live.scheduled is None:
+                    continue
+                name = live.scheduled.id
+                position, eta = self.scheduler.position(name), self.scheduler.eta(name, now)
                 if position is not None and eta is not None:
                     found[job_id] = (position, eta)
         return found
@@ -153,6 +159,20 @@ class Loop:
         with self._changed:
             return self._changed.wait_for(lambda: not self._lives, timeout_s)
 
+    @contextmanager
+    def _on_device(self) -> Generator[None]:
+        """A stage's call: it waits while somebody else holds the device."""
+        name = threading.current_thread().name
+        with self._changed:
+            self._changed.wait_for(lambda: not self._yielded)
+            self._calls[name] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._calls[name]
+                self._changed.notify_all()
+
     # Text
 
     def _accept(self, job: EngineJob) -> Live:
@@ -170,7 +190,7 @@ class Loop:
 
     def _scheduled(self, live: Live) -> Job:
         return Job(
-            id=live.job.id,
+            id=f"{live.job.id} {next(self._numbers)}",
             key=live.key,
             steps=live.accepted.request.num_inference_steps or 1,
             tenant=live.job.tenant,
@@ -186,15 +206,17 @@ class Loop:
     def _start(self, lives: Sequence[Live]) -> None:
         if not lives:
             return
-        started = time.perf_counter()
-        generations = lives[0].version.model.start([live.accepted for live in lives])
-        seconds = time.perf_counter() - started
+        with self._on_device():
+            started = time.perf_counter()
+            generations = lives[0].version.model.start([live.accepted for live in lives])
+            seconds = time.perf_counter() - started
         with self._changed:
             for live, generation in zip(lives, generations, strict=True):
                 live.spent("text", seconds, len(lives))
                 live.generation = generation
                 if not live.cancelled:
                     live.scheduled = self._scheduled(live)
+                    self._of[live.scheduled] = live
                     self.scheduler.add(live.scheduled, time.monotonic())
             self._changed.notify_all()
         self._wanted(lives)
@@ -226,7 +248,7 @@ class Loop:
                     self._decision_s = max(self._decision_s, time.monotonic() - now)
                     if isinstance(found, Run):
                         self._calls[number] = time.monotonic()
-                        return found, [self._lives[job.id] for job in found.jobs]
+                        return found, [self._of[job] for job in found.jobs]
                     timeout = None if found is None else max(0.0, found.until - now)
                 self._tell(f"stream {number}", ())
                 self._changed.wait(timeout)
@@ -261,12 +283,11 @@ class Loop:
         told = [(live.job.id, live.generation.step_index, live.generation.steps) for live in fine if not live.cancelled]
         self._send(Stepped(told))
         self._wanted([live for live in fine if live.cancelled])
-        ready = [self._lives[job.id] for job in done]
-        self._hand_on([live for live in ready if live.frames is None], self._decoder)
-        self._hand_on([live for live in ready if live.frames is not None], self._mp4)
+        self._hand_on([live for live in done if live.frames is None], self._decoder)
+        self._hand_on([live for live in done if live.frames is not None], self._mp4)
         return failed
 
-    def _stepped(self, number: int, run: Run, seconds: float, failed: dict[Live, Exception]) -> list[Job]:
+    def _stepped(self, number: int, run: Run, seconds: float, failed: dict[Live, Exception]) -> list[Live]:
         now = time.monotonic()
         self._taken[number] += now - self._calls.pop(number)
         self._batches[len(run.jobs)] += run.steps
@@ -275,8 +296,9 @@ class Loop:
             self.scheduler.failed(run)
             return []
         for live in failed:
-            self.scheduler.cancel(live.job.id)
-        return self.scheduler.stepped(run, seconds, now)
+            if live.scheduled is not None:
+                self.scheduler.cancel(live.scheduled.id)
+        return [self._of[job] for job in self.scheduler.stepped(run, seconds, now)]
 
     def _hand_on(self, lives: list[Live], stage: Stage) -> None:
         if lives:
@@ -290,9 +312,10 @@ class Loop:
     def _finish(self, lives: Sequence[Live]) -> None:
         if not lives:
             return
-        started = time.perf_counter()
-        frames = lives[0].version.model.finish([live.generation for live in lives])
-        seconds = time.perf_counter() - started
+        with self._on_device():
+            started = time.perf_counter()
+            frames = lives[0].version.model.finish([live.generation for live in lives])
+            seconds = time.perf_counter() - started
         for live, found in zip(lives, frames, strict=True):
             live.spent("decode", seconds, len(lives))
             live.frames = found
@@ -329,6 +352,8 @@ class Loop:
 
     def _end(self, live: Live, message: Finished | Failed) -> None:
         with self._changed:
+            if live.scheduled is not None:
+                self._of.pop(live.scheduled, None)
             if self._lives.get(live.job.id) is not live:
                 return
             del self._lives[live.job.id]

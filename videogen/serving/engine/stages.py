@@ -56,7 +56,6 @@ class Stage:
         self._together, self._most, self._room, self._nice = together, most, room, nice
         self._order, self._lines = itertools.count(), []
         self._changed = threading.Condition()
-        self.since: float | None = None
         threading.Thread(target=self._serve, name=f"videogen-{name}", daemon=True).start()
 
     def __len__(self) -> int:
@@ -70,7 +69,7 @@ class Stage:
                     heapq.heappush(self._lines, (CLASSES.index(live.job.priority), next(self._order), live))
                 self._changed.notify()
         if not fits:
-            self._do(list(lives), f"{self.name}, helped")
+            self._do(list(lives), f"{self.name} by {threading.current_thread().name}")
 
     def _serve(self) -> None:
         stand_back(self._nice)

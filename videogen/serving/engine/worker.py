@@ -100,13 +100,12 @@ class Worker:
         self._streams = config.streams or _streams(self._device)
         self._loop: Loop = Loop(config, self._streams, outbox.send)
         self._loads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._leased = threading.Event()
+        self._turn = threading.Lock()
         jobs = [self._serve_loads, self._tell_stats]
         if config.lease_folder and self._device is not None:
             self._loop.hold_back(True)
+            self._turn.acquire()
             jobs.append(self._keep_lease)
-        else:
-            self._leased.set()
         for job in jobs:
             threading.Thread(target=job, name=f"videogen-{job.__name__.strip('_')}", daemon=True).start()
         name = "synthetic" if self._device is None else str(self._device)
@@ -148,8 +147,8 @@ class Worker:
     def _serve_loads(self) -> None:
         while True:
             work = self._loads.get()
-            self._leased.wait()
-            work()
+            with self._turn:
+                work()
 
     def _load(self, message: Load) -> dict[str, Any]:
         from videogen.engines.profile import resident_memory
@@ -205,12 +204,12 @@ class Worker:
             with ExitStack() as held:
                 held.enter_context(lease_device([device], "shared", folder, purpose="serve"))
                 self._loop.hold_back(False)
-                self._leased.set()
+                self._turn.release()
                 looks = 0
                 while looks < 2:  # once may be somebody who passes by
                     time.sleep(LEASE_LOOK_S)
                     looks = looks + 1 if is_wanted(device, folder) else 0
-                self._leased.clear()
+                self._turn.acquire()
                 self._loop.hold_back(True)
 
     def _stop(self, grace_s: float) -> None:
