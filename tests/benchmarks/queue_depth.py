@@ -43,7 +43,7 @@ def fill(store: Store, count: int) -> None:
         for request in (accepted(uuid.uuid4().int % 2**31, lane=LANE) for _ in range(min(FILL, count - first))):
             record = replace(_new_record(request, queue.generations.key(request), "benchmark", now), turn=turn)
             places.append(queue.generations.wait(record.generation, record.id))
-            places.append(queue.live.put(LANE, record.turn, record.id))
+            places.append(queue.live.put(LANE, record.turn, record.id, now))
             requests.append(Write("request", record.id, _as_operations(record), create="only"))
         store.records.write_many(places)
         store.records.write_many(requests)
