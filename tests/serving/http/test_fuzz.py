@@ -2,24 +2,23 @@
 
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import not_a_server_error
 
-from tests.serving.http.serving import running
+EXAMPLES = 25
+STATED = (503,)
+"""Of the server's own faults, those that the document states: the store or the engine cannot be reached."""
 
 
-def test_no_request_makes_a_server_error():
-    with running() as server:
-        schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-        tried = 0
-        for operation in (found.ok() for found in schema.get_all_operations()):
+def test_no_request_makes_a_server_error(server):
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    answers = []
+    for operation in (found.ok() for found in schema.get_all_operations()):
 
-            @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-            @given(case=operation.as_strategy())
-            def check(case):
-                nonlocal tried
-                tried += 1
-                response = case.call(timeout=30)
-                case.validate_response(response, checks=[not_a_server_error])
+        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy())
+        def no_fault(case):
+            answer = case.call(timeout=60)
+            answers.append(answer.status_code)
+            assert answer.status_code < 500 or answer.status_code in STATED, answer.text
 
-            check()
-        assert tried > 200
+        no_fault()
+    assert len(answers) > 200 and {200, 400, 404} <= set(answers)

@@ -10,6 +10,7 @@ from videogen.errors import InvalidRequest
 from videogen.models.spec import ModelSpec
 from videogen.requests import Request
 from videogen.serving.http.answers import Refused
+from videogen.serving.jobs import ModelInfo
 
 FROM_THE_CALLER = frozenset({"schema_version", "tenant"})
 OURS = tuple(name for name in Request.model_fields if name not in FROM_THE_CALLER)
@@ -29,15 +30,18 @@ class Asked:
     webhook_url: str | None = None
 
 
-def translate(given: Mapping[str, Any], spec: ModelSpec | None) -> Asked:
-    """What a body asks for. `spec` is the model's, None if there is no such model, which is told later.
+def translate(given: Mapping[str, Any], model: ModelInfo | None) -> Asked:
+    """What a body asks for. `model` is the one that it names, None if there is no such model, which is told later.
 
     Raises InvalidRequest for a size or a length that the model does not make, listing those it does, and Refused for
     what no model here can do.
     """
     given = {name: value for name, value in given.items() if value is not None}
     _refuse_references(given)
+    spec = model.spec if model else None
     fields = {"lane": "interactive"} | {name: given[name] for name in OURS if name in given}
+    if model and "model" not in fields:
+        fields["model"] = model.name
     if "size" in given:
         fields |= _size(given, spec)
     if "seconds" in given:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from videogen.models.spec import ModelSpec
 from videogen.serving.http import schemas
 from videogen.serving.http.answers import Answer, Refused
 from videogen.serving.http.callers import Known
@@ -20,10 +19,11 @@ NOT_YET: dict[int | str, dict[str, Any]] = {
 }
 
 
-def spec_of(served: Sequence[ModelInfo], wanted: object) -> ModelSpec | None:
-    """Of the model that a request names, or the first if it names none; None if there is no such model."""
-    named = [info for info in served if wanted is None or str(wanted).partition("@")[0] == info.name]
-    return named[0].spec if named else None
+def chosen(served: Sequence[ModelInfo], wanted: object) -> ModelInfo | None:
+    """What a request that names `wanted` is for; if it names nothing, the champion, or the first that is served."""
+    if wanted is None:
+        return next((info for info in served if info.champion), served[0] if served else None)
+    return next((info for info in served if wanted in (info.name, info.label, f"{info.name}@champion")), None)
 
 
 @models.get("", response_model=schemas.ModelList)

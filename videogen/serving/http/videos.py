@@ -16,7 +16,7 @@ from videogen.serving.http.core import Core
 from videogen.serving.http.dialect import Asked, translate
 from videogen.serving.http.ended import ended
 from videogen.serving.http.events import events
-from videogen.serving.http.offers import spec_of
+from videogen.serving.http.offers import chosen
 from videogen.serving.http.shapes import video
 from videogen.serving.jobs import Caller, VideoJob
 from videogen.serving.limits import Limits
@@ -41,7 +41,7 @@ def service_of(request: Request) -> Core:
 
 async def _asked(request: Request, caller: Caller) -> Asked:
     given = await read_fields(request)
-    asked = translate(given, spec_of(await service_of(request).models(caller), given.get("model")))
+    asked = translate(given, chosen(await service_of(request).models(caller), given.get("model")))
     if asked.webhook_url is not None:
         await request.app.state.webhooks.check(asked.webhook_url, caller)
     return asked
