@@ -25,6 +25,7 @@ from videogen.serving.observing import Observer, Submitted
 from videogen.serving.overview import Overview
 from videogen.serving.reporting import ended
 from videogen.serving.swapping import Swapper
+from videogen.serving.tracing import carried
 from videogen.serving.views import REMIXED_FROM, UNGATED, view
 from videogen.store.idempotency import Idempotency
 from videogen.store.primitives import Record, Set, Write
@@ -98,6 +99,8 @@ class Service:
             raise Overloaded("the service is ending and takes no more requests; another replica does", 1.0)
         body = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode()).hexdigest()
         key = None if idempotency_key is None else Idempotency(idempotency_key, body)
+        if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
+            fields = {**fields, "metadata": metadata}
         try:
             accepted = await self.maker.call(lambda: self._accept(fields, caller))
             self._admit(accepted)
@@ -265,6 +268,9 @@ class Service:
             while True:
                 news.clear()
                 job = await self.get(job_id, caller)
+                if last is not None and not job.has_ended:
+                    # The store hears of progress seldom: what is being published is further than it says.
+                    job = dataclasses.replace(job, progress=max(job.progress, last.progress))
                 if job != last:
                     yield job
                     pause = POLL_S[0]
