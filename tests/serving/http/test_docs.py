@@ -1,0 +1,33 @@
+"""The page's way to a video, each command run as it is written."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from videogen.media.mp4 import decode_mp4
+
+HTTP = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text().split("## gRPC")[0]
+
+
+def block(language, server):
+    found = re.findall(rf"^```{language}\n(.*?)^```$", HTTP, re.S | re.M)[0]
+    return found.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+
+
+def test_with_curl(server, tmp_path):
+    script = "set -eu\n" + block("sh", server)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "event: video.completed" in done.stdout, done.stdout + done.stderr
+    whole = (tmp_path / "ring.mp4").read_bytes()
+    assert decode_mp4(whole).ndim == decode_mp4((tmp_path / "green.mp4").read_bytes()).ndim == 4
+    assert (tmp_path / "start.mp4").read_bytes() == whole[:100]
+    assert Image.open(tmp_path / "ring.jpg").format == "JPEG" and '"remixed_from_video_id":"' in done.stdout
+
+
+def test_with_the_openai_package(server, tmp_path):
+    subprocess.run([sys.executable, "-c", block("python", server)], cwd=tmp_path, check=True, timeout=120)
+    assert decode_mp4((tmp_path / "ring.mp4").read_bytes()).ndim == 4
+    assert Image.open(tmp_path / "ring.webp").format == "WEBP"
