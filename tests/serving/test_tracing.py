@@ -1,5 +1,6 @@
 """Traces as a collector gets them: in memory, and over OTLP from a real receiver on loopback."""
 
+import contextvars
 import subprocess
 import sys
 import threading
@@ -12,11 +13,21 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.serving.test_metrics import STAGES, ended
-from videogen.serving.tracing import Tracing, carried, traceparent
+from videogen.serving.tracing import Tracing, called_with, carried, traceparent
 from videogen.store.store import Store
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADER = f"00-{TRACE}-{PARENT}-01"
+
+
+def asked_with(header, metadata):
+    """The metadata of what is asked for in a call with this header."""
+
+    def call():
+        called_with(header)
+        return carried(metadata)
+
+    return contextvars.copy_context().run(call)
 
 
 @pytest.fixture
@@ -48,7 +59,7 @@ def test_a_job_joins_its_callers_trace_also_through_the_store(traced, tmp_path):
 
     tracing, finished = traced
     asked = accepted(1)
-    with_trace = asked.request.model_copy(update={"metadata": carried({"a": 1}, HEADER)})
+    with_trace = asked.request.model_copy(update={"metadata": asked_with(HEADER, {"a": 1})})
     with Store.open(f"embedded:{tmp_path / 'store'}") as store:
         store.submit(asked.model_copy(update={"request": with_trace}))
     with Store.open(f"embedded:{tmp_path / 'store'}") as replica:
@@ -64,7 +75,7 @@ def test_a_job_joins_its_callers_trace_also_through_the_store(traced, tmp_path):
 )
 def test_a_bad_traceparent_is_ignored(traced, header):
     tracing, finished = traced
-    assert traceparent(header) is None and carried({}, header) == {}
+    assert traceparent(header) is None and asked_with(header, {}) == {}
     tracing.ended(ended(traceparent=header))
     assert finished()[-1].parent is None
 

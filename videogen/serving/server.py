@@ -71,6 +71,7 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
 
     from videogen.serving.grpc.server import GrpcServer
     from videogen.serving.http.app import create_app
+    from videogen.serving.http.context import CallContext
 
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,7 +109,9 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
         )
         limits = Limits(store.rate_limits, access, settings.serving_limits, executor, observers)
         app = create_app(service, access, limits, webhooks, lambda: _exposition(metrics, store))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=65)
+        config = uvicorn.Config(
+            CallContext(app), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=65
+        )
         http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
         http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
         tasks = [asyncio.create_task(http.serve([listening])), asyncio.create_task(webhooks.run())]

@@ -113,9 +113,11 @@ class Service:
             self.maker.wake()
         job = await self._view(record)
         cache = job.usage.cache if job.usage else "miss" if claims or job.state == "queued" else "joined"
+        if record.id != accepted.id:  # the same idempotency key once more
+            return job
         asked = job.request
         self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
-        if cache == "hit" and record.id == accepted.id:
+        if cache == "hit":
             self.observer.ended(ended(accepted, "completed", time.time()))
         return job
 

@@ -5,6 +5,7 @@ made. The caller's `traceparent` (W3C Trace Context) travels in the request's me
 replica or Dagster run makes the video, its spans join the caller's trace.
 """
 
+import contextvars
 import os
 import re
 from collections.abc import Mapping
@@ -22,14 +23,22 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 SHAPE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
+_caller: contextvars.ContextVar[str | None] = contextvars.ContextVar("traceparent", default=None)
+
+
 def traceparent(text: object) -> str | None:
     """`text` if it is a trace's parent in W3C's form (level 1, section 3.2), else None: a bad one is to be ignored."""
     return text if isinstance(text, str) and SHAPE.fullmatch(text) else None
 
 
-def carried(metadata: Mapping[str, Any], header: str | None) -> dict[str, Any]:
-    """A request's metadata with its caller's trace in it; what the caller put there itself goes before the header."""
-    found = traceparent(header)
+def called_with(header: str | None) -> None:
+    """What a call's task asks for from here on belongs to the trace that its header `traceparent` names, if any."""
+    _caller.set(traceparent(header))
+
+
+def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's metadata with the call's trace in it; what the caller put there itself goes before the header."""
+    found = _caller.get()
     return {TRACEPARENT: found, **metadata} if found else dict(metadata)
 
 

@@ -17,6 +17,7 @@ from videogen.serving.grpc.core import Core
 from videogen.serving.grpc.errors import abort
 from videogen.serving.grpc.malformed import Malformed
 from videogen.serving.jobs import Caller
+from videogen.serving.tracing import TRACEPARENT, called_with
 
 T = TypeVar("T")
 Method = Callable[..., Awaitable[Any]]
@@ -50,6 +51,7 @@ def answers(scope: Scope = "user") -> Callable[[Method], Method]:
         @functools.wraps(method)
         async def wrapped(self: Face, request: Message | Malformed, context: grpc.aio.ServicerContext) -> Any:
             try:
+                called_with(metadata(context, TRACEPARENT))
                 header = metadata(context, "authorization")
                 caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
                 require(caller, scope)
