@@ -1,5 +1,8 @@
 """What a scrape shows, read back by Prometheus's own parser."""
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -95,6 +98,13 @@ def test_models_are_bounded_and_tenants_are_no_label(store, seen):
     text = metrics.exposition(store)
     assert "acme" not in text and "job-1" not in text
     assert text.count("videogen_jobs_total{") == (MOST_MODELS + 1) * 9
+
+
+def test_the_page_names_every_series():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    listed = set(re.findall(r"`(videogen_[a-z_]+)`", page))
+    families = [family for family in ServiceMetrics().registry.collect() if not family.name.endswith("_created")]
+    assert listed == {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
 
 
 def test_the_stores_series_are_in_the_same_scrape_and_no_name_twice(tmp_path):

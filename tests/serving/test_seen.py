@@ -38,6 +38,7 @@ def spans_of(receiver):
     return [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
 
 
+@pytest.mark.slow
 def test_a_job_is_in_the_trace_the_metrics_the_log_and_top(tmp_path, receiver):
     http, rpc = free_port(), free_port()
     environment = {
