@@ -149,6 +149,15 @@ def test_a_tenant_has_a_bounded_number_of_streams():
             assert httpx.get(url).status_code == 429
 
 
+def test_prompts_are_as_long_as_the_settings_allow():
+    with running(limits=ServingLimits(prompt_characters=20)) as server:
+        url = f"{server.url}/v1/videos"
+        video_id = httpx.post(url, json={"prompt": "x" * 20}).json()["id"]
+        for path in ("", "/sync", f"/{video_id}/remix"):
+            error = httpx.post(url + path, json={"prompt": "x" * 21}).json()["error"]
+            assert error["param"] == "prompt" and "at most 20 characters" in error["message"]
+
+
 def test_health_readiness_and_metrics(http):
     assert http.get("/healthz").json() == {"live": True}
     assert http.get("/readyz").json() == {"ready": True, "reasons": []}

@@ -45,6 +45,14 @@ def test_the_end_of_a_video_is_told_and_its_signature_verifies(receiver):  # noq
     assert event["id"] == headers["webhook-id"] and len(receiver.seen) == 1
 
 
+def test_the_real_service_tells_it_too(server, receiver):  # noqa: F811
+    video_id = ask(server, receiver)
+    until(lambda: receiver.seen)
+    _, headers, body = receiver.seen[0]
+    openai.OpenAI(api_key="none", webhook_secret=SECRET).webhooks.verify_signature(body, headers)
+    assert json.loads(body)["data"] == {"id": video_id, "status": "completed", "cancelled": False}
+
+
 def test_a_cancelled_video_is_told_as_failed(receiver):  # noqa: F811
     with running() as server:
         video_id = ask(server, receiver, num_inference_steps=50)

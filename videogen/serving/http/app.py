@@ -44,6 +44,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_parameters)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_gone)
+    app.add_exception_handler(Exception, _on_fault)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     return app
 
@@ -64,3 +65,8 @@ async def _on_http(_: Request, error: Exception) -> Response:
 
 async def _on_gone(_: Request, __: Exception) -> Response:
     return answers.refusal(499, "client_gone", "the client went away")
+
+
+async def _on_fault(_: Request, __: Exception) -> Response:
+    """A fault of ours, which the server logs: its text is not the client's."""
+    return answers.refusal(500, "internal_error", "the service failed; its log says why")

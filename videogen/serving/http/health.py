@@ -9,7 +9,7 @@ from videogen.serving.http.answers import Answer
 
 router = APIRouter(tags=["operation"])
 Exposition = Callable[[], tuple[bytes, str]]
-"""Gives the metrics as text and its media type."""
+"""Gives the metrics as text and its media type; it may ask the store, so it is called in a thread."""
 
 
 @router.get("/healthz", responses={503: {"description": "It should be restarted."}})
@@ -27,7 +27,7 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request) -> Response:
+def metrics(request: Request) -> Response:
     """Prometheus series."""
     text, media_type = request.app.state.metrics()
     return Response(text, headers={"Content-Type": media_type})

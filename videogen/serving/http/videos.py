@@ -42,6 +42,8 @@ def service_of(request: Request) -> Core:
 async def _asked(request: Request, caller: Caller) -> Asked:
     given = await read_fields(request)
     asked = translate(given, chosen(await service_of(request).models(caller), given.get("model")))
+    if isinstance(prompt := asked.fields.get("prompt"), str):
+        request.app.state.limits.check_prompt(prompt)
     if asked.webhook_url is not None:
         await request.app.state.webhooks.check(asked.webhook_url, caller)
     return asked
@@ -72,6 +74,7 @@ async def _prompt(request: Request) -> str:
     given = (await read_fields(request)).get("prompt")
     if not isinstance(given, str):
         raise InvalidRequest("prompt", given, "text")
+    request.app.state.limits.check_prompt(given)
     return given
 
 
