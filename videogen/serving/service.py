@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import carried
 from videogen.serving.views import REMIXED_FROM, UNGATED, view
 from videogen.store.idempotency import Idempotency
+from videogen.store.pace import Eta
 from videogen.store.primitives import Record, Set, Write
 from videogen.store.records import Claim, Json, RequestRecord, VideoRecord
 from videogen.store.sessions import Session
@@ -36,6 +38,8 @@ HIDDEN = "hidden-request"
 """The kind of the records that say which requests their callers deleted."""
 MOST_LISTED = 5000
 """Requests, the latest first, among which a list looks for a caller's own."""
+ETA_S = 1.0
+MOST_ETAS = 10_000
 POLL_S = (0.1, 1.0)
 """Between looks at a job that another replica makes, growing."""
 
@@ -68,6 +72,7 @@ class Service:
         self.maker, self.store, self.versions = maker, maker.store, maker.versions
         self.limits, self.observer = limits or ServiceLimits(), observer or maker.observer
         self.draining = False
+        self._etas: dict[str, tuple[float, Eta | None]] = {}
 
     # State
 
@@ -176,7 +181,7 @@ class Service:
         held = self.maker.in_hand.get(record.id)
 
         def look() -> VideoJob:
-            eta = self.store.eta(record.id) if record.state in ("queued", "assigned") else None
+            eta = self._eta(record) if held is None else None
             video = self._video_of(record)
             now, price = self.store.records.now(), self.limits.price_per_hour
             return view(record, video, now=now, eta=eta, price_per_hour=price)
@@ -187,6 +192,19 @@ class Service:
         return dataclasses.replace(
             job, status="in_progress" if held.progress else job.status, progress=max(held.progress, job.progress)
         )
+
+    def _eta(self, record: RequestRecord) -> Eta | None:
+        """Where a job stands that waits in the queue, at most `ETA_S` old: to find that out reads the queue."""
+        if record.state not in ("queued", "assigned"):
+            return None
+        now = time.monotonic()
+        told_at, eta = self._etas.get(record.id, (-math.inf, None))
+        if now - told_at > ETA_S:
+            if len(self._etas) >= MOST_ETAS:
+                self._etas.clear()
+            eta = self.store.eta(record.id)
+            self._etas[record.id] = now, eta
+        return eta
 
     def _video_of(self, record: RequestRecord) -> VideoRecord | None:
         if record.state != "done" or record.video is None:
@@ -281,7 +299,7 @@ class Service:
                 last = job
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), pause)
-                pause = min(1.5 * pause, slowest)
+                pause = slowest if job_id in self.maker.in_hand else min(1.5 * pause, slowest)
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""

@@ -1,0 +1,72 @@
+"""The service as its users have it: a process that answers over real sockets, and dies in the ways that there are."""
+
+import os
+import signal
+import time
+
+import openai
+import pytest
+
+from tests.fixtures.servers import redis_server
+from tests.serving.running import serving
+from videogen.client.sync import Client
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The Sora API")]
+
+
+def test_a_video_over_the_openai_package_and_the_same_over_grpc_from_the_cache(tmp_path):
+    redis = redis_server(tmp_path, "--maxmemory-policy", "noeviction")
+    with redis as (url, _), serving(tmp_path / "home", url) as one:
+        client = openai.OpenAI(base_url=f"{one.url}/v1", api_key="none")
+        made = client.videos.create_and_poll(prompt="a red ring", poll_interval_ms=50, extra_body={"seed": 7})
+        assert made.status == "completed" and made.progress == 100
+        content = client.videos.download_content(made.id).read()
+        assert content[4:8] == b"ftyp"
+        mixed = client.videos.remix(made.id, prompt="a blue star")
+        assert one.end_of(mixed.id)["parameters"]["seed"] == 7
+        assert [video.id for video in client.videos.list(limit=5).data] == [mixed.id, made.id]
+        client.videos.delete(made.id)
+        with pytest.raises(openai.NotFoundError):
+            client.videos.retrieve(made.id)
+        with Client(f"127.0.0.1:{one.grpc}") as grpc:
+            assert grpc.generate("a blue star", seed=7).job.progress == 1.0
+
+
+def test_what_is_asked_twice_at_once_is_joined_and_what_nobody_wants_ends(tmp_path):
+    with redis_server(tmp_path) as (url, _), serving(tmp_path / "home", url) as one:
+        first = one.submit("a red ring", num_inference_steps=40)
+        ended = one.ask(f"/v1/videos/{first}/cancel", {}, "POST")
+        assert ended["status"] == "failed" and ended["error"]["code"] == "cancelled"
+        assert one.end_of(one.submit("a red ring", seed=1))["status"] == "completed"
+        late = one.ask("/v1/videos", {"prompt": "a red ring", "deadline": 0.001})
+        assert late.get("error", {}).get("code") in ("overloaded", None) or one.end_of(late["id"])["status"] == "failed"
+
+
+def test_a_killed_engine_process_loses_nothing_and_the_service_answers_meanwhile(tmp_path):
+    with serving(tmp_path / "home") as one:
+        ids = [one.submit("a red ring", seed=number) for number in range(12)]
+        os.kill(one.engine(), signal.SIGKILL)
+        assert "id" in one.ask("/v1/videos", {"prompt": "a red ring", "seed": 99})
+        assert {one.end_of(video_id)["status"] for video_id in ids} == {"completed"}
+        assert one.ask("/readyz") == {"ready": True, "reasons": []}
+
+
+def test_a_killed_replicas_work_is_finished_by_another(tmp_path):
+    with redis_server(tmp_path) as (url, _), serving(tmp_path / "b", url, name="b") as other:
+        with serving(tmp_path / "a", url, name="a") as one:
+            ids = [one.submit("a red ring", seed=number, num_inference_steps=10) for number in range(8)]
+            one.process.kill()
+        ends = [other.end_of(video_id) for video_id in ids]
+        assert {end["status"] for end in ends} == {"completed"}
+
+
+def test_sigterm_finishes_what_is_in_hand_and_ends_well(tmp_path):
+    with redis_server(tmp_path) as (url, _):
+        with serving(tmp_path / "home", url) as one:
+            ids = [one.submit("a red ring", seed=number) for number in range(4)]
+            one.process.terminate()
+            assert one.process.wait(40) == 0, one.log.read_text()
+        with serving(tmp_path / "home", url, name="after") as after:
+            start = time.monotonic()
+            assert {after.end_of(video_id)["status"] for video_id in ids} == {"completed"}
+            assert time.monotonic() - start < 30
