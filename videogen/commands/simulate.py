@@ -116,9 +116,9 @@ def _replayed(trace: Path) -> "Iterable[float]":
 
 
 LIMITS = {
-    "load": "neither the devices nor the store are short: there are no more requests",
-    "devices": "the devices are busy all the time; more of them would answer more",
-    "store": "the store hands out no more: more devices would wait for it",
+    "load": "the load: neither devices nor store are short",
+    "devices": "the devices: answers are late or refused; more devices would keep up",
+    "store": "the store: it hands out no more, and devices wait for it",
 }
 
 

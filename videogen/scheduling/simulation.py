@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,10 +112,10 @@ class Outcome:
 
     @property
     def limit(self) -> str:
-        """What more devices or another store would help: "store", "devices", or "load" where neither is short."""
+        """What is short: "store", "devices" (more than one in ten is late or refused), or "load" where neither is."""
         if self.store_utilisation > 0.98:
             return "store"
-        return "devices" if self.utilisation > 0.9 or self.refused else "load"
+        return "devices" if self.good_share < 0.9 else "load"
 
 
 @dataclass(slots=True, eq=False)
@@ -179,9 +179,16 @@ class _Simulation:
         forecast = Forecast(memory_s=2.0) if fleet.hold else None
         holding = None
         if forecast is not None:
-            holding = WorthHolding(forecast, fleet.costs, bound_s=fleet.policy.hold_max_s, streams=fleet.streams)
+            holding = WorthHolding(
+                forecast, fleet.costs, bound_s=fleet.policy.hold_max_s, streams=fleet.streams, steps=self._unjoined
+            )
         scheduler = Scheduler(fleet.costs, fleet.policy, streams=fleet.streams, holding=holding)
         return _Device(scheduler, forecast, fleet.streams)
+
+    def _unjoined(self, key: Hashable) -> int:
+        """The calls that the shortest generations of a key make in one run, if nothing else waits."""
+        steps = min((kind.steps for kind in self.solo if kind.key == key), default=1)
+        return steps if steps * self.fleet.costs.step(key, 1, 1) <= self.fleet.policy.fused_max_s else 1
 
     # Arrivals
 
@@ -204,6 +211,7 @@ class _Simulation:
         if self._wait_s() > self.fleet.queue_s:
             self.outcome.refused += 1
             return
+        self._solo(request.kind)
         number = number if request.repeats is None else request.repeats  # the original was refused: it comes back now
         waiting = self.live[number] = _Waiting(request, number)
         self.queues[request.kind.priority].append(waiting)
