@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from videogen.client.results import Executed, ExecuteFailed, Executing, News
-from videogen.errors import EngineError, LeaseLost, StoreUnavailable
+from videogen.errors import EngineError, EngineUnavailable, LeaseLost, StoreUnavailable, VideogenError
 from videogen.outlasting import outlasting
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import (
@@ -99,6 +99,7 @@ class Maker:
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
     _started_at: float = 0.0
     _deaths: int = 0
+    _reviving: bool = True
 
     def __post_init__(self) -> None:
         self.engine = EngineProcess(self.config, self.heard)
@@ -110,11 +111,13 @@ class Maker:
         try:
             await self.engine.start()
             await self.engine.load(to_load)
+            if not self.engine.alive:
+                raise EngineUnavailable("the engine process ended as soon as it was loaded")
         except BaseException:
             await self.engine.stop(0)
             raise
         self.versions.admit(version)
-        self.down, self._started_at = None, time.monotonic()
+        self.down, self._reviving, self._started_at = None, False, time.monotonic()
         self._spawn(self._claim())
         self._spawn(self._renew())
 
@@ -184,7 +187,7 @@ class Maker:
             try:
                 if (room := self.room) > 0:
                     found = await self.call(lambda room=room: self._claim_some(min(room, 16)))
-            except StoreUnavailable as error:
+            except VideogenError as error:  # one damaged record must not end the claiming of others
                 logger.warning("nothing can be claimed: %s", error)
                 await asyncio.sleep(slowest)
             self.take(found)
@@ -206,7 +209,8 @@ class Maker:
         """Hands claims to the engine."""
         for claim in claims:
             self.in_hand[claim.request.id] = InHand(claim, time.monotonic())
-            self._run(claim)
+            if self.down is None:  # otherwise it goes to the next process
+                self._run(claim)
             self.changes.tell(claim.generation)
         if claims:
             self.observer.claimed(len(claims))
@@ -250,7 +254,7 @@ class Maker:
                 renewal = await self.call(
                     lambda held=held, told=progress: self.store.renew([h.claim for h in held], told)
                 )
-            except StoreUnavailable as error:
+            except VideogenError as error:
                 logger.warning("leases could not be renewed: %s", error)
                 continue
             dropped = [claim for claim in (*renewal.lost, *renewal.unwanted) if self._drop(claim)]
@@ -301,6 +305,10 @@ class Maker:
             case Loading():
                 logger.info("%s: %s", event.version_digest[:12], event.text)
             case Died():
+                if self._reviving:  # it died while it loaded, which whoever loads hears of by itself
+                    return
+                self.down = f"the engine process ended (exit code {event.exit_code}) and is being started again"
+                self._reviving = True
                 self._spawn(self._revive(event))
 
     def _progressed(self, event: Progress) -> None:
@@ -356,7 +364,7 @@ class Maker:
             return
         try:
             await self.call(lambda: outlasting(lambda: self.store.fail(claim, error, retry), self.limits.lease_s))
-        except (LeaseLost, StoreUnavailable) as lost:
+        except VideogenError as lost:
             logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
         if not retry or claim.attempt >= self.store.limits.max_attempts:
             self._tell_end(held, "failed", {}, error=error)
@@ -388,7 +396,6 @@ class Maker:
 
     async def _revive(self, event: Died) -> None:
         """After a death: what was in a running batch has used up an attempt; what waited goes to the next process."""
-        self.down = f"the engine process ended (exit code {event.exit_code}) and is being started again"
         logger.error("%s; %d were in a batch, %d waited", self.down, len(event.busy), len(event.held - event.busy))
         for request_id in event.busy:
             if held := self.in_hand.pop(request_id, None):
@@ -401,13 +408,16 @@ class Maker:
                 await self.engine.start()
                 for to_load in list(self._to_load.values()):
                     await self.engine.load(to_load)
-                break
+                if self.engine.alive:
+                    break
+                raise EngineUnavailable("it ended as soon as it was loaded")
             except EngineError as error:
                 self._deaths += 1
                 self.down = f"the engine process cannot be started: {error}"
                 logger.error("%s", self.down)
                 await self.engine.stop(0)
         self.down, self._started_at, self.restarts = None, time.monotonic(), self.restarts + 1
+        self._reviving = False
         self.observer.restarted()
         for held in list(self.in_hand.values()):
             held.progress = 0.0
