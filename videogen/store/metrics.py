@@ -78,7 +78,7 @@ class MeteredRecordStore(RecordStore):
 
     def __init__(self, records: RecordStore, metrics: StoreMetrics, backend: str) -> None:
         self.records, self.metrics, self.backend = records, metrics, backend
-        self.asks_a_server = records.asks_a_server
+        self.asks_a_server, self.good_payload = records.asks_a_server, records.good_payload
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
 
     def _timed(self, operation: str, kind: str, call: Callable[[], T]) -> T:

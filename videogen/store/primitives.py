@@ -229,6 +229,8 @@ class RecordStore(ABC):
 
     asks_a_server = True
     """Does `now` take a round trip?"""
+    good_payload = MAX_PAYLOAD
+    """Bytes in which large content is best cut."""
 
     @abstractmethod
     def now(self) -> float:

@@ -35,11 +35,12 @@ class Videos:
 
     def put(self, generation: str, mp4: bytes, provenance: Mapping[str, Json]) -> str:
         """Stores a video under its digest, which it gives. Until the last write it is not to be seen."""
-        digest, chunks = _sha256(mp4), -(-len(mp4) // CHUNK_BYTES)
+        size = min(CHUNK_BYTES, self.records.good_payload)
+        digest, chunks = _sha256(mp4), -(-len(mp4) // size)
         chunk_digests: list[str] = []
         for first in range(0, chunks, CHUNKS_PER_CALL):
             part = range(first, min(first + CHUNKS_PER_CALL, chunks))
-            payloads = [mp4[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES] for index in part]
+            payloads = [mp4[index * size : (index + 1) * size] for index in part]
             chunk_digests += [digest] if chunks == 1 else map(_sha256, payloads)
             self.records.write_many([self._chunk(digest, *item) for item in zip(part, payloads, strict=True)])
         facts, now = json.dumps(dict(provenance), sort_keys=True), self._now()
@@ -51,7 +52,7 @@ class Videos:
                     Set("state", "whole"),
                     Set("size", len(mp4)),
                     Set("chunks", chunks),
-                    Set("chunk_bytes", CHUNK_BYTES),
+                    Set("chunk_bytes", size),
                     Set("chunk_digests", chunk_digests),
                     Set("created_at", now),
                     Set("expires_at", now + self.keep),
