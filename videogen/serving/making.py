@@ -87,6 +87,8 @@ class Maker:
     engine: EngineProcess = field(init=False)
     _report: EngineReport = field(init=False)
     in_hand: dict[str, InHand] = field(default_factory=dict)
+    publishing: dict[str, InHand] = field(default_factory=dict)
+    """Made, and on its way into the store; its lease is still kept alive."""
     stats: Stats | None = None
     down: str | None = "the engine process is starting"
     """Why nothing is being made, None while something can be."""
@@ -246,7 +248,7 @@ class Maker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self.limits.lease_s / 5)
-            held = [one for one in self.in_hand.values() if one.lent is None]
+            held = [one for one in (*self.in_hand.values(), *self.publishing.values()) if one.lent is None]
             if not held:
                 continue
             progress = {one.claim.generation: one.progress for one in held}
@@ -294,6 +296,7 @@ class Maker:
                 self._progressed(event)
             case Finished():
                 if held := self.in_hand.pop(event.id, None):
+                    held.progress, self.publishing[event.id] = 1.0, held
                     self._spawn(self._publish(held, event), "publish")
             case Failed():
                 if held := self.in_hand.pop(event.id, None):
@@ -340,6 +343,8 @@ class Maker:
             self._tell_end(held, "completed", event.facts, finished_at)
             if held.lent is not None:
                 held.lent(Executed(claim.generation, hashlib.sha256(event.mp4).hexdigest()))
+        finally:
+            self.publishing.pop(claim.request.id, None)
         self.changes.tell(claim.generation)
 
     def _facts(self, claim: Claim, made: Mapping[str, Json]) -> dict[str, Json]:

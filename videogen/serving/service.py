@@ -178,7 +178,7 @@ class Service:
         return {request_id for request_id, record in found if isinstance(record, Record)}
 
     async def _view(self, record: RequestRecord) -> VideoJob:
-        held = self.maker.in_hand.get(record.id)
+        held = self.maker.in_hand.get(record.id) or self.maker.publishing.get(record.id)
 
         def look() -> VideoJob:
             eta = self._eta(record) if held is None else None
