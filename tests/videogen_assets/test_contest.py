@@ -54,6 +54,7 @@ def tell(installation: Installation, result: dg.ExecuteInProcessResult, uri: str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_second_version_is_held_against_the_champion_as_both_serve(served, tmp_path, monkeypatch) -> None:
     with_gates(monkeypatch, tmp_path, **ANYTHING_GOES)
     result = run_lifecycle(served, SECOND, FEWEST)
