@@ -31,7 +31,7 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_each_command_has_help_that_names_its_options(command):
-    path = command[:2] if command[0] in ("models", "store") else command[:1]
+    path = command[:2] if command[0] in ("keys", "models", "store") else command[:1]
     result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
     assert result.exit_code == 0, result.output
     for option in (word for word in command if word.startswith("--")):
