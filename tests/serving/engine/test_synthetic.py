@@ -18,8 +18,8 @@ from videogen.errors import EngineError, EngineUnavailable
 from videogen.media.mp4 import decode_mp4
 from videogen.serving.engine_process import Died, EngineConfig, Failed, Finished, Progress, Stats, Synthetic
 
-STEADY = EngineConfig(synthetic=Synthetic(fixed_s=0.03, each_s=0.001))
-"""Too slow for steps to be taken together."""
+STEADY = EngineConfig(synthetic=Synthetic(fixed_s=0.06, each_s=0.001))
+"""Two of its steps take longer than `Policy.fused_max_s`, so none are taken together."""
 
 
 def test_every_job_is_told_of_step_by_step_and_ends_with_a_video():
