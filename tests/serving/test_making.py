@@ -51,13 +51,15 @@ def test_an_engine_process_that_dies_while_it_comes_up_has_one_successor_and_no_
         os.kill(first, signal.SIGKILL)
         await until(lambda: maker.engine.alive and maker.engine.pid != first)
         assert not service.ready
+        started = {first, maker.engine.pid}
         os.kill(engines().pop(), signal.SIGKILL)
         ids.append((await service.submit({"prompt": "a red ring", "seed": 99}, CALLER)).id)
-        await until(lambda: service.ready)
+        await until(lambda: started.add(maker.engine.pid) or service.ready)
         for job_id in ids:
             ends = [job async for job in service.watch(job_id, CALLER)]
             assert ends[-1].status == "completed", ends[-1]
         assert maker.restarts == 1 and engines() == {maker.engine.pid}
+        assert len(started - {None}) == 3, "two successors ended each other"
         await service.stop(5.0)
 
     with ThreadPoolExecutor(4) as executor, Store.open(f"embedded:{tmp_path / 'store'}") as store:
