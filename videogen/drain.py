@@ -258,18 +258,11 @@ class _Drain:
         self._tell(0.0)
 
     def _facts(self, claim: Claim, clip: "Clip") -> dict[str, Json]:
-        accepted = claim.request
         return {
             **self.provenance,
-            "request": accepted.request.model_dump(mode="json", exclude={"tenant", "metadata", "lane", "priority"}),
-            "request_id": accepted.id,
-            "fingerprint": accepted.fingerprint,
-            "version_digest": accepted.version_digest,
-            "label": accepted.label,
-            "seed": accepted.request.seed,
+            **claim.facts(),
             "batch": self.batch_id,
             "holder": self.holder,
-            "attempt": claim.attempt,
             "seconds": {name: getattr(clip.timings, name) for name in self.streams},
         }
 

@@ -6,6 +6,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from videogen.models.spec import ModelSpec
 from videogen.requests import Request
+from videogen.store.api_keys import Scope
 from videogen.store.records import RequestState, VideoRecord
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class Caller:
 
     tenant: str
     key_id: str | None
-    scopes: frozenset[Literal["user", "admin"]]
+    scopes: frozenset[Scope]
 
 
 @dataclass(frozen=True, slots=True)

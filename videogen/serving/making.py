@@ -37,6 +37,7 @@ from videogen.serving.engine_process import EngineProcess
 from videogen.serving.observing import Observer, Outcome
 from videogen.serving.reporting import EngineReport, ended
 from videogen.serving.versions import ServedVersion, Versions
+from videogen.serving.views import device_seconds
 from videogen.store.records import Claim, Json, RequestRecord
 from videogen.store.store import Store
 
@@ -327,9 +328,8 @@ class Maker:
     async def _publish(self, held: InHand, event: Finished) -> None:
         claim = held.claim
         self._wake.set()
-        spent = event.facts.get("device_seconds")
-        if isinstance(spent, int | float) and spent > 0:
-            self.seconds_each += 0.1 * (float(spent) - self.seconds_each)
+        if (spent := device_seconds(event.facts)) > 0:
+            self.seconds_each += 0.1 * (spent - self.seconds_each)
         facts, finished_at = self._facts(claim, event.facts), time.monotonic()
         try:
             await self.call(
@@ -348,19 +348,7 @@ class Maker:
         self.changes.tell(claim.generation)
 
     def _facts(self, claim: Claim, made: Mapping[str, Json]) -> dict[str, Json]:
-        accepted = claim.request
-        return {
-            **self.provenance,
-            **made,
-            "request": accepted.request.model_dump(mode="json", exclude={"tenant", "metadata", "lane", "priority"}),
-            "request_id": accepted.id,
-            "fingerprint": accepted.fingerprint,
-            "version_digest": accepted.version_digest,
-            "label": accepted.label,
-            "seed": accepted.request.seed,
-            "holder": self.holder,
-            "attempt": claim.attempt,
-        }
+        return {**self.provenance, **made, **claim.facts(), "holder": self.holder}
 
     async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
         claim = held.claim

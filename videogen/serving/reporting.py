@@ -8,7 +8,7 @@ from videogen.requests import AcceptedRequest, Priority
 from videogen.serving.engine.messages import Stats
 from videogen.serving.observing import Ended, Load, Observer, Outcome, Stage, StageName
 from videogen.serving.tracing import TRACEPARENT, traceparent
-from videogen.serving.views import accepted_at
+from videogen.serving.views import accepted_at, device_seconds
 
 IN_ORDER: tuple[tuple[str, StageName], ...] = (
     ("text", "text"),
@@ -65,7 +65,7 @@ def ended(
         accepted_at=began,
         ended_at=at,
         first_step_s=None if first_step_at is None else max(0.0, first_step_at - began),
-        gpu_seconds=_number(facts.get("device_seconds")),
+        gpu_seconds=device_seconds(facts),
         stages=_stages(began, taken_at, finished_at, at, facts),
         error=error,
         traceparent=traceparent(request.metadata.get(TRACEPARENT)),

@@ -183,8 +183,7 @@ class Service:
         def look() -> VideoJob:
             eta = self._eta(record) if held is None else None
             video = self._video_of(record)
-            now, price = self.store.records.now(), self.limits.price_per_hour
-            return view(record, video, now=now, eta=eta, price_per_hour=price)
+            return view(record, video, eta=eta, price_per_hour=self.limits.price_per_hour)
 
         job = await self.maker.call(look)
         if held is None or job.has_ended:

@@ -12,8 +12,6 @@ from videogen.store.records import Json
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
-KEPT = 2
-"""Versions that stay loaded: what is admitted, and the one before it for an instant rollback."""
 
 
 class Swapper:

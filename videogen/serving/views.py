@@ -2,11 +2,12 @@
 
 import datetime
 import uuid
+from collections.abc import Mapping
 
 from videogen.errors import RecordDamaged
 from videogen.serving.jobs import STATUS, JobError, Usage, VideoJob
 from videogen.store.pace import Eta
-from videogen.store.records import RequestRecord, VideoRecord
+from videogen.store.records import Json, RequestRecord, VideoRecord
 
 UNGATED = "ungated."
 """Fingerprints that begin so are one request's own: what a version makes before its gates is shared with nobody."""
@@ -18,12 +19,10 @@ def view(
     record: RequestRecord,
     video: VideoRecord | None,
     *,
-    now: float,
-    progress: float | None = None,
     eta: Eta | None = None,
     price_per_hour: float | None = None,
 ) -> VideoJob:
-    """The job that `record` stands for. `now` is by the store's clock, `price_per_hour` in US dollars of a device.
+    """The job that `record` stands for. `price_per_hour` is in US dollars of a device.
 
     Raises RecordDamaged for one whose request cannot be read any more.
     """
@@ -39,7 +38,7 @@ def view(
         model=accepted.request.model,
         label=record.label,
         version_digest=record.version_digest,
-        progress=record.progress if progress is None else max(progress, record.progress),
+        progress=record.progress,
         created_at=born,
         completed_at=None if record.ended_at is None else born + record.ended_at - record.submitted_at,
         expires_at=None if video is None else born + video.expires_at - record.submitted_at,
@@ -61,11 +60,16 @@ def accepted_at(request_id: str) -> float:
         return datetime.datetime.now(datetime.UTC).timestamp()
 
 
+def device_seconds(facts: Mapping[str, Json]) -> float:
+    """What a video took of its device, as its provenance tells; 0 where it does not."""
+    spent = facts.get("device_seconds")
+    return float(spent) if isinstance(spent, int | float) else 0.0
+
+
 def _usage(record: RequestRecord, video: VideoRecord, price_per_hour: float | None) -> Usage:
     facts = video.provenance
     if facts.get("request_id") == record.id:
-        spent = facts.get("device_seconds")
-        seconds = float(spent) if isinstance(spent, int | float) else 0.0
+        seconds = device_seconds(facts)
         return Usage(seconds, None if price_per_hour is None else seconds * price_per_hour / 3600, "miss")
     free = None if price_per_hour is None else 0.0
     return Usage(0.0, free, "hit" if video.created_at <= record.submitted_at else "joined")

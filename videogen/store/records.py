@@ -89,6 +89,19 @@ class Claim:
     holder: str
     lease_s: float
 
+    def facts(self) -> dict[str, Json]:
+        """What a video's provenance says of the request that it was made for, and of the attempt."""
+        accepted = self.request
+        return {
+            "request": accepted.request.model_dump(mode="json", exclude={"tenant", "metadata", "lane", "priority"}),
+            "request_id": accepted.id,
+            "fingerprint": accepted.fingerprint,
+            "version_digest": accepted.version_digest,
+            "label": accepted.label,
+            "seed": accepted.request.seed,
+            "attempt": self.attempt,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Renewal:

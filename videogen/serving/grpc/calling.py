@@ -3,8 +3,8 @@
 import functools
 import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing
-from typing import Any, Protocol, TypeVar, cast
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 import grpc
@@ -12,35 +12,21 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from videogen.errors import InvalidRequest, VideogenError
-from videogen.serving.access import Scope, require
-from videogen.serving.grpc.core import Core
+from videogen.serving.access import Access, Scope, require
 from videogen.serving.grpc.errors import abort
 from videogen.serving.grpc.malformed import Malformed
-from videogen.serving.jobs import Caller
+from videogen.serving.limits import Limits
+from videogen.serving.service import Service
 from videogen.serving.tracing import TRACEPARENT, called_with
 
 T = TypeVar("T")
 Method = Callable[..., Awaitable[Any]]
 
 
-class Authenticates(Protocol):
-    """What the face asks of `videogen.serving.access.Access`."""
-
-    async def authenticate(self, authorization: str | None, peer_is_loopback: bool) -> Caller: ...
-
-
-class Bounds(Protocol):
-    """What the face asks of `videogen.serving.limits.Limits`."""
-
-    async def take(self, caller: Caller) -> object: ...
-    def check_prompt(self, prompt: str) -> None: ...
-    def stream(self, caller: Caller) -> AbstractContextManager[None]: ...
-
-
 class Face:
     """A gRPC service over the core; the base of each."""
 
-    def __init__(self, service: Core, access: Authenticates, limits: Bounds) -> None:
+    def __init__(self, service: Service, access: Access, limits: Limits) -> None:
         self.service, self.access, self.limits = service, access, limits
 
 

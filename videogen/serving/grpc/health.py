@@ -7,7 +7,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
-from videogen.serving.grpc.core import Core
+from videogen.serving.service import Service
 
 LOOK_S = 0.25
 """How often somebody who watches is looked after."""
@@ -16,7 +16,7 @@ LOOK_S = 0.25
 class Health(HealthServicer):
     """Of the whole server, "", and of each service by its full name."""
 
-    def __init__(self, service: Core, names: Iterable[str]) -> None:
+    def __init__(self, service: Service, names: Iterable[str]) -> None:
         self.service, self.names = service, frozenset(names) | {""}
 
     async def Check(

@@ -11,13 +11,14 @@ from videogen.protos.videogen.v1.admin_service_pb2_grpc import add_AdminServiceS
 from videogen.protos.videogen.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from videogen.protos.videogen.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from videogen.protos.videogen.v1.video_service_pb2_grpc import add_VideoServiceServicer_to_server
+from videogen.serving.access import Access
 from videogen.serving.grpc.admin import AdminFace
-from videogen.serving.grpc.calling import Authenticates, Bounds
-from videogen.serving.grpc.core import Core
 from videogen.serving.grpc.health import Health
 from videogen.serving.grpc.malformed import ReadsMalformed
 from videogen.serving.grpc.models_and_sessions import ModelFace, SessionFace
 from videogen.serving.grpc.videos import VideoFace
+from videogen.serving.limits import Limits
+from videogen.serving.service import Service
 
 PORT = 50_051
 MOST_CALLS = 1_024
@@ -40,9 +41,9 @@ class GrpcServer:
 
     def __init__(
         self,
-        core: Core,
-        access: Authenticates,
-        limits: Bounds,
+        core: Service,
+        access: Access,
+        limits: Limits,
         host: str = "127.0.0.1",
         port: int = PORT,
         most_calls: int = MOST_CALLS,

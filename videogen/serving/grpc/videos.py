@@ -8,10 +8,12 @@ import grpc
 from videogen.errors import InvalidRequest
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceServicer
+from videogen.serving.access import Access
 from videogen.serving.grpc import wire
-from videogen.serving.grpc.calling import Authenticates, Bounds, Face, answers, closing, metadata
-from videogen.serving.grpc.core import Core
+from videogen.serving.grpc.calling import Face, answers, closing, metadata
 from videogen.serving.jobs import Caller, Content, VideoJob
+from videogen.serving.limits import Limits
+from videogen.serving.service import Service
 
 Context = grpc.aio.ServicerContext
 CHUNK = 256 * 1024
@@ -22,7 +24,7 @@ PAGE, MOST_TO_A_PAGE = 20, 100
 class VideoFace(Face, VideoServiceServicer):
     """`stopping`: calls that end now do so because the service does, and nobody's request is cancelled for it."""
 
-    def __init__(self, service: Core, access: Authenticates, limits: Bounds) -> None:
+    def __init__(self, service: Service, access: Access, limits: Limits) -> None:
         super().__init__(service, access, limits)
         self.stopping = False
 

@@ -9,11 +9,11 @@ from starlette.responses import HTMLResponse, Response
 from videogen.errors import VideogenError
 from videogen.serving.access import Access
 from videogen.serving.http import answers, health, offers, videos
-from videogen.serving.http.core import Core
 from videogen.serving.http.page import page
 from videogen.serving.http.previews import Previews
 from videogen.serving.http.schemas import Refusal
 from videogen.serving.limits import Limits
+from videogen.serving.service import Service
 from videogen.serving.webhooks import WebhookSender
 
 DESCRIPTION = """Videos from text, over the API that the openai package speaks, and more.
@@ -31,7 +31,7 @@ REFUSALS = {
 
 
 def create_app(
-    service: Core, access: Access, limits: Limits, webhooks: WebhookSender, metrics: health.Exposition
+    service: Service, access: Access, limits: Limits, webhooks: WebhookSender, metrics: health.Exposition
 ) -> FastAPI:
     """The application, for uvicorn. `webhooks` is started and stopped by whoever made it."""
     app = FastAPI(title="videogen", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)

@@ -5,12 +5,12 @@ from starlette.responses import Response, StreamingResponse
 
 from videogen.serving.http import ranges
 from videogen.serving.http.answers import Refused
-from videogen.serving.http.core import Core
 from videogen.serving.http.previews import MEDIA_TYPES, Previews, Variant
 from videogen.serving.jobs import Caller, Content
+from videogen.serving.service import Service
 
 
-async def content_of(service: Core, video_id: str, caller: Caller) -> Content:
+async def content_of(service: Service, video_id: str, caller: Caller) -> Content:
     """Raises Refused (404) while there is nothing to read yet, or never will be."""
     job = await service.get(video_id, caller)
     if job.status == "failed":

@@ -7,12 +7,12 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from videogen.serving.http.core import Core
 from videogen.serving.jobs import Caller, VideoJob
+from videogen.serving.service import Service
 
 
 async def ended(
-    service: Core, job: VideoJob, caller: Caller, receive: Callable[[], Awaitable[Message]] | None
+    service: Service, job: VideoJob, caller: Caller, receive: Callable[[], Awaitable[Message]] | None
 ) -> VideoJob:
     """The job when it has ended. Cancels it, and raises ClientDisconnect, if `receive` tells that the client left."""
     waiting = asyncio.ensure_future(_last(service, job, caller))
@@ -31,7 +31,7 @@ async def ended(
                 await task
 
 
-async def _last(service: Core, job: VideoJob, caller: Caller) -> VideoJob:
+async def _last(service: Service, job: VideoJob, caller: Caller) -> VideoJob:
     if not job.has_ended:
         async for seen in service.watch(job.id, caller):
             job = seen

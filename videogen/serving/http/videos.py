@@ -12,7 +12,6 @@ from videogen.serving.http import schemas
 from videogen.serving.http.answers import Answer, Refused
 from videogen.serving.http.bodies import read_fields
 from videogen.serving.http.callers import Known
-from videogen.serving.http.core import Core
 from videogen.serving.http.dialect import Asked, translate
 from videogen.serving.http.ended import ended
 from videogen.serving.http.events import events
@@ -20,6 +19,7 @@ from videogen.serving.http.offers import chosen
 from videogen.serving.http.shapes import video
 from videogen.serving.jobs import Caller, VideoJob
 from videogen.serving.limits import Limits
+from videogen.serving.service import Service
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 POLL_MS = 500
@@ -35,7 +35,7 @@ def _body(shape: type[schemas.Shape]) -> Shape:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def service_of(request: Request) -> Core:
+def service_of(request: Request) -> Service:
     return request.app.state.service
 
 
