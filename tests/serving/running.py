@@ -1,4 +1,4 @@
-"""`videogen serve` as a real process, on a device without networks unless a model is named."""
+"""`videogen serve` as a real process, on a device without networks."""
 
 import json
 import os
@@ -62,17 +62,18 @@ class Serve:
 
 
 @contextmanager
-def serving(home: Path, store: str | None = None, *options: str, name: str = "serve") -> Iterator[Serve]:
-    """A replica that is ready; SIGTERM ends it."""
+def serving(
+    home: Path, store: str | None = None, *options: str, name: str = "serve", **environment: str
+) -> Iterator[Serve]:
+    """A replica on a synthetic device that is ready; SIGTERM ends it."""
     home.mkdir(parents=True, exist_ok=True)
     http, grpc, log = free_port(), free_port(), home / f"{name}.log"
-    ours = {"VIDEOGEN_HOME": str(home), "PYTHONPATH": str(ROOT)} | ({"VIDEOGEN_STORE_URL": store} if store else {})
+    ours = {"VIDEOGEN_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
+    ours |= {"VIDEOGEN_STORE_URL": store} if store else {}
     code = "from videogen.cli import app; app()"
-    command = [sys.executable, "-c", code, "serve", "--http-port", str(http), "--grpc-port", str(grpc)]
+    command = [sys.executable, "-c", code, "serve", "--synthetic", "--http-port", str(http), "--grpc-port", str(grpc)]
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, *(options or ("--synthetic",))], env={**os.environ, **ours}, stdout=output, stderr=output
-        )
+        process = subprocess.Popen([*command, *options], env={**os.environ, **ours}, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + SECONDS
         while not (listens(http) and listens(grpc)):
@@ -82,6 +83,6 @@ def serving(home: Path, store: str | None = None, *options: str, name: str = "se
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         finally:
             process.kill()

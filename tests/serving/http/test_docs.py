@@ -14,7 +14,7 @@ HTTP = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text()
 
 def block(language, server):
     found = re.findall(rf"^```{language}\n(.*?)^```$", HTTP, re.S | re.M)[0]
-    return found.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+    return found.replace("127.0.0.1:8000", f"127.0.0.1:{server.http}")
 
 
 def test_with_curl(server, tmp_path):

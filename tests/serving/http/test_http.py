@@ -119,7 +119,7 @@ def test_who_leaves_a_sync_call_cancels_it_unless_a_key_lets_them_come_back(http
     head = f"POST /v1/videos/sync HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     head += f"Idempotency-Key: {key}\r\n\r\n" if key else "\r\n"
     before = {one["id"] for one in http.get("/v1/videos?limit=100").json()["data"]}
-    with socket.create_connection(("127.0.0.1", server.port)) as gone:
+    with socket.create_connection(("127.0.0.1", server.http)) as gone:
         gone.sendall(head.encode() + body)
         while not (new := {one["id"] for one in http.get("/v1/videos?limit=100").json()["data"]} - before):
             time.sleep(0.01)
