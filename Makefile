@@ -31,7 +31,7 @@ dev: $(READY) ## Dagster UI, daemon and MLflow on the state that the demo left; 
 test: lint types pytest ## Lint, import contracts, types and tests
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-aerospike: $(READY) ## The store's tests on the server in AEROSPIKE_HOSTS; AEROSPIKE_ASD, its program, for faults
 	AEROSPIKE_HOSTS=$${AEROSPIKE_HOSTS:-127.0.0.1:3000} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \

@@ -28,6 +28,7 @@ def stored(trt, artifacts):
     return ensure_engine(artifacts, SHIPPED, build_manifest(SHIPPED).digest, builder_for("tensorrt-rtx"), "fp16")
 
 
+@pytest.mark.slow
 def test_a_portable_engine_is_built_ahead_of_time(trt, stored):
     report = read_report(stored.path)
     assert (report.target, report.precision) == ("tensorrt-rtx", "fp16")
