@@ -1,10 +1,6 @@
 """A served job as its operators see it: `videogen serve` with a synthetic device, a collector, a scrape, its log."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,12 +11,10 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from tests.fixtures.servers import free_port
+from tests.serving.running import serving
 from tests.serving.test_tracing import HEADER, PARENT, TRACE, Receiver
 from videogen.cli import app
 from videogen.client.sync import Client
-
-PROGRAM = "from videogen.cli import app; app()"
 
 
 @pytest.fixture
@@ -40,54 +34,43 @@ def spans_of(receiver):
 
 @pytest.mark.slow
 def test_a_job_is_in_the_trace_the_metrics_the_log_and_top(tmp_path, receiver):
-    http, rpc = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "VIDEOGEN_HOME": str(tmp_path),
+    settings = {
         "VIDEOGEN_TENANT_RPM": "0.1",
         "VIDEOGEN_TENANT_BURST": "2",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
     }
-    ports = ["--http-port", str(http), "--grpc-port", str(rpc)]
-    command = [sys.executable, "-c", PROGRAM, "serve", "--synthetic", *ports, "--log-format", "json"]
-    base, body = f"http://127.0.0.1:{http}", {"prompt": "a large red ring moving left", "seed": 1}
-    with (
-        (tmp_path / "log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log) as service,
-    ):
-        try:
-            _wait(lambda: httpx.get(f"{base}/readyz").status_code == 200)
-            headers = {"traceparent": HEADER, "x-request-id": "req-of-mine", "idempotency-key": "k"}
-            asked = httpx.post(f"{base}/v1/videos", json=body, headers=headers)
-            assert asked.status_code == 200 and asked.headers["x-request-id"] == "req-of-mine", asked.text
-            assert asked.headers["x-ratelimit-limit-requests"] == "2"
-            job_id = asked.json()["id"]
-            again = {"idempotency-key": "k", "traceparent": HEADER.replace("b7", "b8")}
-            repeated = httpx.post(f"{base}/v1/videos", json=body, headers=again)  # another attempt, another span
-            assert repeated.json()["id"] == job_id, repeated.text
-            refused = httpx.post(f"{base}/v1/videos", json=body)
-            assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 60
-            with Client(f"127.0.0.1:{rpc}") as client:
-                _wait(lambda: client.get(job_id).status == "completed")
-            _wait(lambda: _value(base, "videogen_jobs_ended_total", outcome="completed") == 1)
-            assert _value(base, "videogen_refusals_total", reason="rate_limited") == 1
-            assert _value(base, "videogen_jobs_total") == 1
-            assert _value(base, "videogen_stage_seconds_count", stage="step") == 1
-            _wait(lambda: (_value(base, "videogen_batch_size_count") or 0) > 0)
-            told = CliRunner().invoke(app, ["top", "--once", "--address", f"127.0.0.1:{rpc}"]).output
-            assert "1 completed" in told and "1 rate limited" in told and "engine       ready" in told
-        finally:
-            service.send_signal(signal.SIGTERM)
-            assert service.wait(60) == 0, (tmp_path / "log").read_text()
+    body = {"prompt": "a large red ring moving left", "seed": 1}
+    with serving(tmp_path, None, "--log-format", "json", **settings) as service:
+        base, rpc, log = service.url, service.grpc, service.log
+        headers = {"traceparent": HEADER, "x-request-id": "req-of-mine", "idempotency-key": "k"}
+        asked = httpx.post(f"{base}/v1/videos", json=body, headers=headers)
+        assert asked.status_code == 200 and asked.headers["x-request-id"] == "req-of-mine", asked.text
+        assert asked.headers["x-ratelimit-limit-requests"] == "2"
+        job_id = asked.json()["id"]
+        again = {"idempotency-key": "k", "traceparent": HEADER.replace("b7", "b8")}
+        repeated = httpx.post(f"{base}/v1/videos", json=body, headers=again)  # another attempt, another span
+        assert repeated.json()["id"] == job_id, repeated.text
+        refused = httpx.post(f"{base}/v1/videos", json=body)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 60
+        with Client(f"127.0.0.1:{rpc}") as client:
+            _wait(lambda: client.get(job_id).status == "completed")
+        _wait(lambda: _value(base, "videogen_jobs_ended_total", outcome="completed") == 1)
+        assert _value(base, "videogen_refusals_total", reason="rate_limited") == 1
+        assert _value(base, "videogen_jobs_total") == 1
+        assert _value(base, "videogen_stage_seconds_count", stage="step") == 1
+        _wait(lambda: (_value(base, "videogen_batch_size_count") or 0) > 0)
+        told = CliRunner().invoke(app, ["top", "--once", "--address", f"127.0.0.1:{rpc}"]).output
+        assert "1 completed" in told and "1 rate limited" in told and "engine       ready" in told
+    assert service.process.returncode == 0, log.read_text()
     spans = spans_of(receiver)
     (job,) = (span for span in spans if span.name == "generate video")
     assert job.trace_id.hex() == TRACE and job.parent_span_id.hex() == PARENT
     assert {"queue", "step", "publish"} <= {span.name for span in spans if span.parent_span_id == job.span_id}
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     accepted = next(line for line in lines if line["message"] == "job accepted")
     assert (accepted["job_id"], accepted["request_id"], accepted["tenant"]) == (job_id, "req-of-mine", "default")
     assert any(line["message"] == "job ended" and line["outcome"] == "completed" for line in lines)
-    assert "large red ring" not in (tmp_path / "log").read_text()
+    assert "large red ring" not in log.read_text()
 
 
 def _value(base: str, name: str, **labels: str) -> float | None:

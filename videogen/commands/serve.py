@@ -46,8 +46,8 @@ def serve(
     require("fastapi", "serve")
     require("grpc", "serve")
     from videogen.serving import logs
+    from videogen.serving.assembly import Serving
     from videogen.serving.engine.messages import Synthetic
-    from videogen.serving.server import Serving
     from videogen.serving.server import serve as run
 
     serving = Serving(
