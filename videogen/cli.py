@@ -19,6 +19,7 @@ from videogen.commands.status import status
 from videogen.commands.store import store
 from videogen.commands.submit import submit
 from videogen.commands.top import top
+from videogen.commands.webhooks import webhooks
 from videogen.errors import InvalidRequest, InvalidSetting, InvalidStoreUrl, VersionNotFound, VideogenError
 
 BAD_INPUT = 2
@@ -79,6 +80,7 @@ app.add_typer(models, name="models")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(store, name="store")
 app.add_typer(keys, name="keys")
+app.add_typer(webhooks, name="webhooks")
 app.command()(simulate)
 app.command()(plan)
 app.command()(doctor)

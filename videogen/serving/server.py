@@ -14,7 +14,6 @@ from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
 from videogen.serving.webhooks import WebhookSender
 from videogen.settings import Settings
-from videogen.store.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,7 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     access = Access(store.api_keys, insecure=serving.insecure, executor=executor)
     limits = Limits(store.rate_limits, access, settings.serving_limits, executor, core.observers)
     outgoing = Outgoing(settings.outgoing_allow)
-    webhooks = WebhookSender(
-        Webhooks(store.records), service, outgoing, lambda key_id: settings.webhook_secret, executor
-    )
+    webhooks = WebhookSender(store.webhooks, service, outgoing, lambda key_id: settings.webhook_secret, executor)
     app = create_app(service, access, limits, webhooks, lambda: _exposition(core))
     config = uvicorn.Config(
         CallContext(app), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=65

@@ -42,6 +42,7 @@ from videogen.store.recovery import Recovered, Recovery
 from videogen.store.sessions import Sessions
 from videogen.store.stats import StoreStats, look
 from videogen.store.videos import Videos
+from videogen.store.webhooks import Webhooks
 
 
 class Store:
@@ -61,6 +62,7 @@ class Store:
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
         self._keys = IdempotencyKeys(records, self.limits.keep_requests)
         self.api_keys = ApiKeys(records)
+        self.webhooks = Webhooks(records)
         self.rate_limits, self.sessions = RateLimits(records), Sessions(records, self.limits.keep_sessions)
 
     @classmethod

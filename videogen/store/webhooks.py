@@ -5,8 +5,8 @@ entry to a later time under the condition that it stands where it was read, so o
 one that dies leaves it to be due again. A webhook's own record says where to, and how it ended.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 from zlib import crc32
 
@@ -68,7 +68,7 @@ class Webhooks:
             return
         where = (Set("url", webhook.url), Set("tenant", webhook.tenant), Set("key_id", webhook.key_id))
         turn = Turn(webhook.id, self._ms(0.0), 0, 0)
-        self.records.write(Write(self.due_kind, shard_of(webhook.id), (MapPut(turn.key, turn.value),)))
+        self._place(turn)
         operations = (Set("state", "pending"), *where)
         self.records.write(Write(self.kind, webhook.id, operations, create="only", ttl=self.keep_s))
         self.records.flush()
@@ -107,9 +107,23 @@ class Webhooks:
 
     def list_dead(self, limit: int = 100) -> list[Webhook]:
         """Those that were given up, latest hour first."""
-        ids = _first(self.dead.latest(), limit)
-        found = zip(ids, self.records.read_many(self.kind, ids), strict=True)
-        return [_read(one, record) for one, record in found if isinstance(record, Record)]
+        dead: list[Webhook] = []
+        latest = self.dead.latest()
+        while len(dead) < limit and (ids := list(islice(latest, PAGE))):
+            found = zip(ids, self.records.read_many(self.kind, ids), strict=True)
+            webhooks = (_read(one, record) for one, record in found if isinstance(record, Record))
+            dead += [one for one in webhooks if one.state == "dead"]
+        return dead[:limit]
+
+    def call_again(self, webhook_id: str) -> bool:
+        """Lets one that was given up be due in a second, as if it were new; False if it was not given up."""
+        found = self.get(webhook_id)
+        if found is None or found.state != "dead":
+            return False
+        self._place(Turn(webhook_id, self._ms(1.0), 0, 0))  # should the next write fail, it is dropped, still dead
+        operations = (Set("state", "pending"), Set("attempts", 0), Set("error", None))
+        write = Write(self.kind, webhook_id, operations, "never", Is("state", "dead"), self.keep_s)
+        return self.records.write(write) is not None
 
     def _due(self, shard: str, limit: int) -> list[Turn]:
         if limit <= 0:
@@ -117,6 +131,9 @@ class Webhooks:
         now = f"{self._ms(0.0):0{DIGITS}d}"
         page = self.records.map_range(self.due_kind, shard, "", min(limit, PAGE))
         return [_turn(key, value) for key, value in page if key[:DIGITS] <= now]
+
+    def _place(self, turn: Turn) -> None:
+        self.records.write(Write(self.due_kind, shard_of(turn.id), (MapPut(turn.key, turn.value),)))
 
     def _move(self, turn: Turn, in_s: float, attempts: int, waited: int) -> Turn | None:
         """Where it stands now, None if it no longer stood where it was read."""
@@ -154,7 +171,3 @@ def _read(webhook_id: str, record: Record) -> Webhook:
         record.count("attempts"),
         record.optional_text("error"),
     )
-
-
-def _first(ids: Iterator[str], limit: int) -> Sequence[str]:
-    return [one for one, _ in zip(ids, range(limit), strict=False)]
