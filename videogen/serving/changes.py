@@ -6,24 +6,35 @@ from collections import defaultdict
 from collections.abc import Generator
 
 
+class News(asyncio.Event):
+    """Set by all news. `in_store`: there is more to it than progress, which the maker knows; the store has the rest."""
+
+    in_store = False
+
+    def clear(self) -> None:
+        super().clear()
+        self.in_store = False
+
+
 class Changes:
     """One event loop's. A key is a generation; that nobody waits for it costs nothing."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[News]] = defaultdict(set)
 
-    def tell(self, key: str) -> None:
-        for event in self._waiting.get(key, ()):
-            event.set()
+    def tell(self, key: str, *, in_store: bool = True) -> None:
+        for news in self._waiting.get(key, ()):
+            news.in_store |= in_store
+            news.set()
 
     @contextlib.contextmanager
-    def of(self, key: str) -> Generator[asyncio.Event]:
-        """An event that is set by all news of `key` from now on; who waits clears it before looking."""
-        event = asyncio.Event()
-        self._waiting[key].add(event)
+    def of(self, key: str) -> Generator[News]:
+        """What is set by all news of `key` from now on; who waits clears it before looking."""
+        news = News()
+        self._waiting[key].add(news)
         try:
-            yield event
+            yield news
         finally:
-            self._waiting[key].discard(event)
+            self._waiting[key].discard(news)
             if not self._waiting[key]:
                 del self._waiting[key]

@@ -323,7 +323,7 @@ class Maker:
             held.first_step_at = held.first_step_at or time.monotonic()
             if held.lent is not None:
                 held.lent(Executing(held.claim.generation, held.progress))
-            self.changes.tell(held.claim.generation)
+            self.changes.tell(held.claim.generation, in_store=False)
 
     async def _publish(self, held: InHand, event: Finished) -> None:
         claim = held.claim

@@ -21,7 +21,7 @@ from videogen.client.results import ExecuteFailed, Executing, News
 from videogen.errors import InvalidRequest, Overloaded, RecordExpired, RecordNotFound, StoreConflict, StoreUnavailable
 from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
-from videogen.serving.making import Maker
+from videogen.serving.making import InHand, Maker
 from videogen.serving.observing import Observer, Submitted
 from videogen.serving.overview import Overview
 from videogen.serving.reporting import ended
@@ -112,14 +112,13 @@ class Service:
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
-        record, claims = await self.maker.call(lambda: self._enter(accepted, key))
+        job, claims = await self.maker.call(lambda: self._enter(accepted, key))
         self.maker.take(claims)
         if not claims:
             self.maker.wake()
-        job = await self._view(record)
         cache = job.usage.cache if job.usage else "miss" if claims or job.state == "queued" else "joined"
-        if record.id != accepted.id:  # the same idempotency key once more
-            return job
+        if job.id != accepted.id:  # the same idempotency key once more
+            return self._told(job)
         asked = job.request
         self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
         if cache == "hit":
@@ -156,40 +155,45 @@ class Service:
         stats = self.maker.stats
         return 0.0 if stats is None else stats.work_s
 
-    def _enter(self, accepted: AcceptedRequest, key: Idempotency | None) -> tuple[RequestRecord, list[Claim]]:
+    def _enter(self, accepted: AcceptedRequest, key: Idempotency | None) -> tuple[VideoJob, list[Claim]]:
         record = self.store.submit(accepted, "videogen serve", key)
-        return record, self.maker.claim_now(record)
+        claims = self.maker.claim_now(record)
+        return self._look(record, waits=not claims), claims
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
-        return await self._view(await self._own(job_id, caller))
+        waits = self._held(job_id) is None
+        return self._told(await self.maker.call(lambda: self._look(self._own(job_id, caller), waits=waits)))
 
-    async def _own(self, job_id: str, caller: Caller) -> RequestRecord:
-        def read() -> RequestRecord:
-            record = self.store.request(job_id)
-            if record.accepted is None or record.accepted.request.tenant != caller.tenant or self._hidden([job_id]):
-                raise RecordNotFound(f"there is no video {job_id}")
-            return record
-
-        return await self.maker.call(read)
+    def _own(self, job_id: str, caller: Caller) -> RequestRecord:
+        record = self.store.request(job_id)
+        if record.accepted is None or record.accepted.request.tenant != caller.tenant or self._hidden([job_id]):
+            raise RecordNotFound(f"there is no video {job_id}")
+        return record
 
     def _hidden(self, ids: list[str]) -> set[str]:
         found = zip(ids, self.store.records.read_many(HIDDEN, ids), strict=True)
         return {request_id for request_id, record in found if isinstance(record, Record)}
 
-    async def _view(self, record: RequestRecord) -> VideoJob:
-        held = self.maker.in_hand.get(record.id) or self.maker.publishing.get(record.id)
+    async def _view(self, records: Sequence[RequestRecord]) -> list[VideoJob]:
+        waiting = {record.id for record in records if self._held(record.id) is None}
+        jobs = await self.maker.call(lambda: [self._look(record, waits=record.id in waiting) for record in records])
+        return [self._told(job) for job in jobs]
 
-        def look() -> VideoJob:
-            eta = self._eta(record) if held is None else None
-            video = self._video_of(record)
-            return view(record, video, eta=eta, price_per_hour=self.limits.price_per_hour)
+    def _look(self, record: RequestRecord, *, waits: bool) -> VideoJob:
+        eta = self._eta(record) if waits else None
+        return view(record, self._video_of(record), eta=eta, price_per_hour=self.limits.price_per_hour)
 
-        job = await self.maker.call(look)
-        if held is None or job.has_ended:
+    def _held(self, job_id: str) -> InHand | None:
+        return self.maker.in_hand.get(job_id) or self.maker.publishing.get(job_id)
+
+    def _told(self, job: VideoJob) -> VideoJob:
+        """With the progress that this replica knows of, of which the store hears seldom."""
+        held = self._held(job.id)
+        if held is None or job.has_ended or held.progress <= job.progress:
             return job
         return dataclasses.replace(
-            job, status="in_progress" if held.progress else job.status, progress=max(held.progress, job.progress)
+            job, status="in_progress", state="running", progress=held.progress, queue_position=None, eta_seconds=None
         )
 
     def _eta(self, record: RequestRecord) -> Eta | None:
@@ -239,19 +243,18 @@ class Service:
         records = await self.maker.call(read)
         if after is not None:
             records = [r for r in records if (r.id > after if order == "asc" else r.id < after)]
-        jobs = [await self._view(record) for record in records[:limit]]
-        return Page(tuple(jobs), len(records) > limit)
+        return Page(tuple(await self._view(records[:limit])), len(records) > limit)
 
     async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
         """Ends a job that has not ended; its video is still made if others wait for it. One that ended stays so."""
-        record = await self._own(job_id, caller)
+        record = await self.maker.call(lambda: self._own(job_id, caller))
         cancelled = await self.maker.call(lambda: self.store.cancel(job_id))
         self._cancelled(record)
-        return await self._view(cancelled)
+        return (await self._view([cancelled]))[0]
 
     async def delete(self, job_id: str, caller: Caller) -> None:
         """Cancels a job and hides it from its caller; the video stays for others who asked for the same."""
-        record = await self._own(job_id, caller)
+        record = await self.maker.call(lambda: self._own(job_id, caller))
 
         def hide() -> None:
             if record.is_live:
@@ -270,7 +273,7 @@ class Service:
 
     async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
         """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
-        record = await self._own(job_id, caller)
+        record = await self.maker.call(lambda: self._own(job_id, caller))
         assert record.accepted is not None
         old = record.accepted.request
         fields = old.model_dump(mode="json", exclude={"tenant", "lane", "deadline", "prompt", "metadata", "model"})
@@ -278,44 +281,64 @@ class Service:
         metadata = {**old.metadata, REMIXED_FROM: job_id}
         return await self.submit(fields | {"prompt": prompt, "metadata": metadata, "model": model}, caller)
 
-    async def watch(self, job_id: str, caller: Caller) -> AsyncGenerator[VideoJob]:
-        """The job now and at every change, until its end; also one that another replica makes."""
-        record = await self._own(job_id, caller)
-        pause, slowest = POLL_S
-        last: VideoJob | None = None
-        with self.maker.changes.of(record.generation) as news:
-            while True:
-                news.clear()
-                job = await self.get(job_id, caller)
+    async def watch(self, job_id: str, caller: Caller, last: VideoJob | None = None) -> AsyncGenerator[VideoJob]:
+        """The job now and at every change, until its end; also one that another replica makes.
+
+        With `last`, what the caller knows of it, only from the next change on.
+        """
+        held, looked, slowest = self._held(job_id), -math.inf, POLL_S[1]
+        if last is not None and held is not None:
+            generation, looked = held.claim.generation, time.monotonic()
+        else:
+            generation = (await self.maker.call(lambda: self._own(job_id, caller))).generation
+        pause = POLL_S[0]
+        with self.maker.changes.of(generation) as news:
+            while last is None or not last.has_ended:
+                # Progress of what is made here is known here; the rest is in the store, as is what others do to it.
+                is_known = last is not None and self._held(job_id) is not None and not news.in_store
+                if is_known and time.monotonic() - looked < slowest:
+                    job = self._told(last)
+                    news.clear()
+                else:
+                    looked = time.monotonic()
+                    news.clear()
+                    job = await self.get(job_id, caller)
                 if last is not None and not job.has_ended:
-                    # The store hears of progress seldom: what is being published is further than it says.
                     job = dataclasses.replace(job, progress=max(job.progress, last.progress))
                 if job != last:
                     yield job
                     pause = POLL_S[0]
+                last = job
                 if job.has_ended:
                     return
-                last = job
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), pause)
-                pause = slowest if job_id in self.maker.in_hand else min(1.5 * pause, slowest)
+                pause = slowest if self._held(job_id) is not None else min(1.5 * pause, slowest)
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""
-        record = await self._own(job_id, caller)
-        if record.state != "done" or record.video is None:
-            raise StoreConflict(f"video {job_id} is {record.state}: it has no content")
-        digest, generation = record.video, record.generation
-        try:
-            video = await self.maker.call(lambda: self.store.video(digest, generation))
-        except RecordNotFound as error:
-            raise RecordExpired(f"video {job_id} has expired") from error
-        return Content(digest, video.size, lambda start, stop: self._pieces(digest, start, stop))
+        return self.content_of(await self.get(job_id, caller))
+
+    def content_of(self, job: VideoJob) -> Content:
+        """The video of a job as it was looked at just now. Raises as `content`."""
+        if job.state != "done":
+            raise StoreConflict(f"video {job.id} is {job.state}: it has no content")
+        if job.video is None:
+            raise RecordExpired(f"video {job.id} has expired")
+        digest = job.video.digest
+        return Content(digest, job.video.size, lambda start, stop: self._pieces(digest, start, stop))
 
     async def _pieces(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        pieces: Iterator[bytes] = await self.maker.call(lambda: self.store.stream_video(digest, start, stop))
-        while (piece := await self.maker.call(lambda: next(pieces, None))) is not None:
+        def begin() -> tuple[Iterator[bytes], bytes | None]:
+            pieces = self.store.stream_video(digest, start, stop)
+            return pieces, next(pieces, None)
+
+        pieces, piece = await self.maker.call(begin)
+        left = stop - start
+        while piece is not None:
             yield piece
+            left -= len(piece)
+            piece = await self.maker.call(lambda: next(pieces, None)) if left else None
 
     # Models and sessions
 

@@ -103,8 +103,8 @@ class MemoryCore:
         self._change(job.id, remixed_from=job_id)
         return self.jobs[job.id]
 
-    async def watch(self, job_id: str, caller: Caller) -> AsyncGenerator[VideoJob]:
-        told = None
+    async def watch(self, job_id: str, caller: Caller, last: VideoJob | None = None) -> AsyncGenerator[VideoJob]:
+        told = last
         self.watchers += 1
         try:
             while True:
@@ -119,9 +119,11 @@ class MemoryCore:
             self.watchers -= 1
 
     async def content(self, job_id: str, caller: Caller) -> Content:
-        job = await self.get(job_id, caller)
+        return self.content_of(await self.get(job_id, caller))
+
+    def content_of(self, job: VideoJob) -> Content:
         if job.video is None:
-            raise StoreConflict(f"request {job_id} is {job.state}: it has no content")
+            raise StoreConflict(f"request {job.id} is {job.state}: it has no content")
 
         async def read(start: int, stop: int) -> AsyncGenerator[bytes]:
             for at in range(start, stop, 300_000):

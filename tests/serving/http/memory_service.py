@@ -89,8 +89,8 @@ class MemoryService:
         self.jobs[job.id] = replace(job, remixed_from=job_id)
         return self.jobs[job.id]
 
-    async def watch(self, job_id, caller):
-        seen = None
+    async def watch(self, job_id, caller, last=None):
+        seen = last
         while seen is None or not seen.has_ended:
             async with self.changed:
                 await self.changed.wait_for(lambda: self.jobs[job_id] is not seen)  # noqa: B023
@@ -98,8 +98,10 @@ class MemoryService:
             yield seen
 
     async def content(self, job_id, caller):
-        await self.get(job_id, caller)
-        mp4 = self.videos[job_id]
+        return self.content_of(await self.get(job_id, caller))
+
+    def content_of(self, job):
+        mp4 = self.videos[job.id]
 
         async def read(start, stop):
             for first in range(start, stop, 1000):

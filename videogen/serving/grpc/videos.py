@@ -43,7 +43,7 @@ class VideoFace(Face, VideoServiceServicer):
                 await self.service.cancel((await submitting).id, caller)
             raise
         if job.status == "completed":
-            content = await self.service.content(job.id, caller)
+            content = self.service.content_of(job)
             async for chunk in _chunks(content, 0, content.size):
                 await context.write(pb.GenerateResponse(chunk=chunk))
         await context.write(pb.GenerateResponse(finished=wire.job(job)))
@@ -51,7 +51,7 @@ class VideoFace(Face, VideoServiceServicer):
     async def _follow(self, job: VideoJob, context: Context, caller: Caller) -> VideoJob:
         """Tells how a job stands until it ended; returns it as it then is."""
         await context.write(pb.GenerateResponse(progress=wire.job(job)))
-        async with closing(self.service.watch(job.id, caller)) as changes:
+        async with closing(self.service.watch(job.id, caller, job)) as changes:
             async for changed in changes:
                 if not changed.has_ended and changed != job:
                     await context.write(pb.GenerateResponse(progress=wire.job(changed)))

@@ -32,9 +32,8 @@ async def ended(
 
 
 async def _last(service: Service, job: VideoJob, caller: Caller) -> VideoJob:
-    if not job.has_ended:
-        async for seen in service.watch(job.id, caller):
-            job = seen
+    async for seen in service.watch(job.id, caller, job):
+        job = seen
     return job
 
 

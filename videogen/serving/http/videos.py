@@ -109,7 +109,7 @@ async def create_sync(request: Request, caller: Known) -> Response:
     if job.status == "failed":
         error = video(job)["error"]
         raise Refused(STATUS_OF_FAILURE, error["code"], error["message"], error["param"])
-    found = await service_of(request).content(job.id, caller)
+    found = service_of(request).content_of(job)
     headers = {"ETag": f'"{found.digest}"', "Content-Length": str(found.size), "X-Video-Id": job.id}
     return StreamingResponse(found.stream(0, found.size), headers=headers, media_type="video/mp4")
 

@@ -1,0 +1,87 @@
+"""How a job is followed: from this process's own knowledge while it is made here, from the store for all else."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+
+from videogen.serving.changes import Changes
+from videogen.serving.engine.messages import EngineConfig, Synthetic
+from videogen.serving.jobs import Caller
+from videogen.serving.making import Maker
+from videogen.serving.preparing import synthetic
+from videogen.serving.service import Service
+from videogen.serving.versions import Versions
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.store import Store
+
+CALLER = Caller("default", None, frozenset({"user", "admin"}))
+
+
+class CountedRecords(MemoryRecordStore):
+    """Counts what is read, by kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = Counter[str]()
+
+    def read_many(self, kind: str, keys: Sequence[str], aged: bool = False):
+        self.reads[kind] += 1
+        return super().read_many(kind, keys, aged)
+
+
+@asynccontextmanager
+async def served(store: Store, device: Synthetic) -> AsyncIterator[Service]:
+    with ThreadPoolExecutor(4) as executor:
+        service = Service(Maker(store, EngineConfig(synthetic=device), Versions(), Changes(), "me", executor))
+        await service.maker.start(*synthetic())
+        try:
+            yield service
+        finally:
+            await service.stop(5.0)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 60.0))
+
+
+def test_a_job_that_is_made_here_is_followed_by_its_steps_and_looked_up_at_its_end():
+    records = CountedRecords()
+
+    async def test() -> None:
+        async with served(Store(records), Synthetic(fixed_s=0.03)) as service:
+            job = await service.submit({"prompt": "a red ring", "num_inference_steps": 10}, CALLER)
+            records.reads.clear()
+            seen = [changed async for changed in service.watch(job.id, CALLER, job)]
+            assert records.reads["hidden-request"] == 1, "it was looked up before it had ended"
+            assert [changed.progress for changed in seen] == sorted(changed.progress for changed in seen)
+            assert {changed.state for changed in seen[:-1]} == {"running"} and len(seen) > 5
+            assert seen[-1].status == "completed" and seen[-1].video is not None
+            content = b"".join([piece async for piece in service.content_of(seen[-1]).stream()])
+            assert len(content) == seen[-1].video.size
+
+    run(test)
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "by another replica"])
+def test_a_job_that_is_cancelled_ends_for_who_follows_it_although_steps_go_on(here):
+    store = Store(MemoryRecordStore())
+
+    async def test() -> None:
+        async with served(store, Synthetic(fixed_s=0.03)) as service:
+            fields = {"prompt": "a red ring", "seed": 1, "num_inference_steps": 50}
+            job, other = await service.submit(fields, CALLER), await service.submit(fields, CALLER)
+            first = True
+            async for changed in service.watch(job.id, CALLER, job):
+                if first:
+                    first = False
+                    await service.cancel(job.id, CALLER) if here else store.cancel(job.id)
+                job = changed
+            assert job.state == "cancelled"
+            going_on = await service.get(other.id, CALLER)
+            assert going_on.status == "in_progress", "whoever joined it gets its video all the same"
+
+    run(test)
