@@ -11,7 +11,7 @@ from videogen.models.spec import ModelSpec, read_spec
 if TYPE_CHECKING:
     from videogen.artifacts import Artifacts
     from videogen.devices import Device
-    from videogen.store.records import ServedEngine
+    from videogen.store.records import Champion, ServedEngine
     from videogen.store.store import Store
 
 CHAMPION = "champion"
@@ -42,6 +42,13 @@ def resolve_model(reference: str, store: "Store", artifacts: "Artifacts") -> Res
 
     Raises InvalidRequest if the model has no champion, or if the number is neither the champion nor the one before it.
     """
+    chosen = champion_of(reference, store)
+    folder = artifacts.get(WEIGHTS, chosen.version_digest)
+    return ResolvedModel(chosen.label, chosen.version_digest, folder, read_spec(folder), chosen.targets)
+
+
+def champion_of(reference: str, store: "Store") -> "Champion":
+    """What the pointer says that a reference stands for; no file is looked at. Raises InvalidRequest as above."""
     name, _, wanted = reference.partition("@")
     champion = store.champion(name)
     if champion is None:
@@ -52,8 +59,7 @@ def resolve_model(reference: str, store: "Store", artifacts: "Artifacts") -> Res
     chosen = champion if wanted in ("", CHAMPION) else serving.get(reference)
     if chosen is None:
         raise InvalidRequest("model", reference, f"{name}, {name}@{CHAMPION} or {' or '.join(serving)}")
-    folder = artifacts.get(WEIGHTS, chosen.version_digest)
-    return ResolvedModel(chosen.label, chosen.version_digest, folder, read_spec(folder), chosen.targets)
+    return chosen
 
 
 def runnable_target(targets: Mapping[str, "ServedEngine"], device: "Device", label: str) -> str:

@@ -1,4 +1,4 @@
-"""`videogen serve` as a real process, on a device without networks."""
+"""`videogen serve` as a real process, mostly on a device without networks."""
 
 import json
 import os
@@ -33,15 +33,20 @@ class Serve:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http}"
 
-    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
+    def ask(self, path: str, body: Any = None, method: str | None = None, **headers: str) -> Any:
         """The JSON of an answer, a refusal's too."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)
+        headers = {"content-type": "application/json"} | {name.replace("_", "-"): of for name, of in headers.items()}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             return json.load(error)
+
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return answer.read().decode()
 
     def submit(self, prompt: str, **fields: Any) -> str:
         answer = self.ask("/v1/videos", {"prompt": prompt, **fields})
@@ -63,15 +68,21 @@ class Serve:
 
 @contextmanager
 def serving(
-    home: Path, store: str | None = None, *options: str, name: str = "serve", **environment: str
+    home: Path,
+    store: str | None = None,
+    *options: str,
+    name: str = "serve",
+    synthetic: bool = True,
+    **environment: str,
 ) -> Iterator[Serve]:
-    """A replica on a synthetic device that is ready; SIGTERM ends it."""
+    """A replica that is ready, on a synthetic device or with the champion's networks; SIGTERM ends it."""
     home.mkdir(parents=True, exist_ok=True)
     http, grpc, log = free_port(), free_port(), home / f"{name}.log"
     ours = {"VIDEOGEN_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
     ours |= {"VIDEOGEN_STORE_URL": store} if store else {}
     code = "from videogen.cli import app; app()"
-    command = [sys.executable, "-c", code, "serve", "--synthetic", "--http-port", str(http), "--grpc-port", str(grpc)]
+    command = [sys.executable, "-c", code, "serve", "--http-port", str(http), "--grpc-port", str(grpc)]
+    command += ["--synthetic"] if synthetic else []
     with log.open("w") as output:
         process = subprocess.Popen([*command, *options], env={**os.environ, **ours}, stdout=output, stderr=output)
     try:

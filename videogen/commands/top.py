@@ -118,6 +118,7 @@ def _rows(address: str, seen: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(name, _quantiles(found)) for name, found in times.items() if found]
     rows.append(("swaps", _swaps(swaps)))
     rows += [("reason", str(reason)) for reason in seen.get("reasons", ())]
+    rows += [("warning", str(warning)) for warning in seen.get("warnings", ())]
     return rows
 
 

@@ -13,6 +13,7 @@ from videogen.devices import Device, find_devices
 from videogen.opening import open_artifacts
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, Synthetic
+from videogen.serving.fitting import fits
 from videogen.serving.logs import JobLog
 from videogen.serving.making import Maker
 from videogen.serving.metrics import ServiceMetrics
@@ -101,7 +102,8 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
         provenance = {"holder": holder, **device.metadata}
         config = _engine_config(settings, serving)
         maker = Maker(store, config, Versions(), Changes(), holder, executor, observers, provenance=provenance)
-        swapper = Swapper(maker, serving.model.partition("@")[0], get) if serving.follows else None
+        room = partial(fits, artifacts=artifacts, device=device)
+        swapper = Swapper(maker, serving.model.partition("@")[0], get, room) if serving.follows else None
         service = Service(maker, serving.limits, observers, swapper, overview)
         try:
             yield Core(serving, store, executor, metrics, observers, device, maker, swapper, service, get)

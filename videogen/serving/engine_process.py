@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from videogen.errors import EngineError, EngineUnavailable
+from videogen.errors import EngineError, EngineUnavailable, GenerationFailed
 from videogen.serving.engine.messages import (
     HEADER,
     Answer,
@@ -71,6 +71,7 @@ class EngineProcess:
         self._held: set[str] = set()
         self._places: dict[str, frozenset[str]] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._asked: dict[str, asyncio.Future[Finished]] = {}
         self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._started: asyncio.Future[None] | None = None
@@ -167,6 +168,23 @@ class EngineProcess:
         self._held.add(job.id)
         self._send(RunJob(job))
 
+    async def make(self, job: EngineJob) -> Finished:
+        """Runs a job for its caller alone: no event tells of it. Who stops waiting cancels it.
+
+        Raises GenerationFailed, or EngineUnavailable without a process or when that ends.
+        """
+        if not self.alive:
+            raise EngineUnavailable("there is no engine process")
+        future = self._asked[job.id] = asyncio.get_running_loop().create_future()
+        self.run(job)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.cancel(job.id)
+            raise
+        finally:
+            del self._asked[job.id]
+
     def cancel(self, job_id: str) -> None:
         """At the next step boundary; Failed with code "cancelled" follows, if the job didn't end before."""
         self._send(Cancel(job_id))
@@ -239,14 +257,14 @@ class EngineProcess:
         match message:
             case Stepped():
                 for job_id, done, steps in message.steps:
-                    if job_id in self._held:
+                    if job_id in self._held and job_id not in self._asked:
                         self._tell(Progress(job_id, done, steps))
             case Running():
                 self._places[message.place] = frozenset(message.ids)
             case Finished() | Failed():
                 if message.id in self._held:
                     self._held.discard(message.id)
-                    self._tell(message)
+                    self._give(message)
             case Stats():
                 if message.call_age_s > self.config.hang_after_s:
                     logger.error("a call of engine process %s hangs; it is ended", self.pid)
@@ -262,6 +280,15 @@ class EngineProcess:
                     self._started.set_result(None)
             case Stopped():
                 self._held &= set(message.held)
+
+    def _give(self, end: Finished | Failed) -> None:
+        future = self._asked.get(end.id)
+        if future is None or future.done():
+            self._tell(end)
+        elif isinstance(end, Finished):
+            future.set_result(end)
+        else:
+            future.set_exception(GenerationFailed(end.error))
 
     def _answer(self, message: Answer) -> None:
         future = self._calls.get(message.call)
@@ -291,10 +318,10 @@ class EngineProcess:
         except TimeoutError:
             self._kill()
             code = await process.wait()
-        busy, held = self.busy, self.held
+        busy, held = self.busy - self._asked.keys(), self.held - self._asked.keys()
         self._process, self._writer, self.ready, self._places = None, None, None, {}
         gone = EngineUnavailable(f"the engine process ended (exit code {code})")
-        for future in [*self._calls.values(), *([self._started] if self._started else [])]:
+        for future in [*self._calls.values(), *self._asked.values(), *([self._started] if self._started else [])]:
             if not future.done():
                 future.set_exception(gone)
         self._tasks[-1].cancel()

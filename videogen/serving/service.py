@@ -92,6 +92,11 @@ class Service:
             why.append("the service is ending and takes no more requests")
         return why
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is amiss although requests are answered."""
+        return [self.swapper.failed] if self.swapper and self.swapper.failed else []
+
     # Jobs
 
     async def submit(self, fields: Mapping[str, Any], caller: Caller, idempotency_key: str | None = None) -> VideoJob:
@@ -379,6 +384,7 @@ class Service:
             **self.overview.as_plain(),
             "ready": self.ready,
             "reasons": list(self.reasons),
+            "warnings": list(self.warnings),
             "holder": maker.holder,
             "in_hand": len(maker.in_hand),
             "work_s": round(self.work_s, 3),

@@ -18,7 +18,7 @@ DIGEST = "ab" * 32
 
 
 class MemoryService:
-    live, ready, reasons = True, True, []
+    live, ready, reasons, warnings = True, True, [], []
 
     def __init__(self, step_s=0.005):
         self.step_s, self.jobs, self.owners, self.keys, self.videos, self.tasks = step_s, {}, {}, {}, {}, set()

@@ -21,9 +21,10 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/readyz", responses={503: {"description": "Not now; `reasons` says why."}})
 async def readyz(request: Request) -> Response:
-    """200 when a model is loaded and warm and requests are taken."""
+    """200 when a model is loaded and warm and requests are taken; `warnings` tells what is amiss all the same."""
     service = request.app.state.service
-    return Answer({"ready": service.ready, "reasons": list(service.reasons)}, 200 if service.ready else 503)
+    told = {"ready": service.ready, "reasons": list(service.reasons)}
+    return Answer(told | ({"warnings": service.warnings} if service.warnings else {}), 200 if service.ready else 503)
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
