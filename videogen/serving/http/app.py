@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -11,7 +12,6 @@ from videogen.serving.access import Access
 from videogen.serving.http import answers, health, offers, videos
 from videogen.serving.http.page import page
 from videogen.serving.http.previews import Previews
-from videogen.serving.http.schemas import Refusal
 from videogen.serving.limits import Limits
 from videogen.serving.service import Service
 from videogen.serving.webhooks import WebhookSender
@@ -21,25 +21,20 @@ DESCRIPTION = """Videos from text, over the API that the openai package speaks, 
 Ask with POST /v1/videos, look with GET /v1/videos/{video_id} or follow its events, then read its content. What
 a request leaves open is the model's own; what a model cannot do is refused with what it can. Every refusal is an object
 `error` with message, type, param and code."""
-REFUSALS = {
-    400: {"model": Refusal, "description": "Not allowed: which field, what was given, what is allowed."},
-    401: {"model": Refusal, "description": "No API key that is known."},
-    404: {"model": Refusal, "description": "There is none, or it is another tenant's."},
-    429: {"model": Refusal, "description": "Too much for now; Retry-After says when."},
-    503: {"model": Refusal, "description": "The store or the engine cannot be reached; Retry-After says when."},
-}
 
 
 def create_app(
     service: Service, access: Access, limits: Limits, webhooks: WebhookSender, metrics: health.Exposition
 ) -> FastAPI:
     """The application, for uvicorn. `webhooks` is started and stopped by whoever made it."""
-    app = FastAPI(title="videogen", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
+    untold = TelemetryConfig(tracing=False, metrics=False, logs=False)  # the core's observers tell
+    app = FastAPI(
+        title="videogen", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None, telemetry=untold
+    )
     app.state.service, app.state.access, app.state.limits = service, access, limits
     app.state.webhooks, app.state.metrics, app.state.previews = webhooks, metrics, Previews()
-    for router in (offers.unsupported, videos.router, offers.models):
-        app.include_router(router, responses=dict(REFUSALS))
-    app.include_router(health.router)
+    for router in (videos.router, offers.unsupported, offers.models, health.router):
+        app.router.routes.extend(router.routes)  # as they are: a router that is included looks at all of them twice
     app.add_exception_handler(VideogenError, answers.on_error)
     app.add_exception_handler(RequestValidationError, _on_parameters)
     app.add_exception_handler(HTTPException, _on_http)

@@ -1,5 +1,7 @@
 """`/v1/videos/{id}/content`: the MP4, whole or in part, and pictures of it."""
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -8,6 +10,9 @@ from videogen.serving.http.answers import Refused
 from videogen.serving.http.previews import MEDIA_TYPES, Previews, Variant
 from videogen.serving.jobs import Caller, Content
 from videogen.serving.service import Service
+
+AT_ONCE = 256 * 1024
+"""Bytes of an answer that are read before it begins."""
 
 
 async def content_of(service: Service, video_id: str, caller: Caller) -> Content:
@@ -20,8 +25,16 @@ async def content_of(service: Service, video_id: str, caller: Caller) -> Content
     return service.content_of(job)
 
 
-async def whole(content: Content) -> bytes:
-    return b"".join([piece async for piece in content.stream(0, content.size)])
+async def whole(content: Content, start: int = 0, stop: int | None = None) -> bytes:
+    return b"".join([piece async for piece in content.stream(start, stop)])
+
+
+async def mp4(content: Content, headers: Mapping[str, str], part: ranges.Part | None = None) -> Response:
+    """The bytes, or a part of them: at once if they are few, else streamed, so that they are never all in memory."""
+    start, stop, status = (part.start, part.stop, part.status) if part else (0, content.size, 200)
+    if stop - start <= AT_ONCE:
+        return Response(await whole(content, start, stop), status, headers, media_type="video/mp4")
+    return StreamingResponse(content.stream(start, stop), status, headers, media_type="video/mp4")
 
 
 async def video(request: Request, content: Content, name: str) -> Response:
@@ -38,7 +51,7 @@ async def video(request: Request, content: Content, name: str) -> Response:
     headers["Content-Disposition"] = f'inline; filename="{name}.mp4"'
     if request.method == "HEAD":
         return Response(status_code=part.status, headers=headers, media_type="video/mp4")
-    return StreamingResponse(content.stream(part.start, part.stop), part.status, headers, media_type="video/mp4")
+    return await mp4(content, headers, part)
 
 
 async def picture(request: Request, content: Content, variant: Variant, previews: Previews) -> Response:

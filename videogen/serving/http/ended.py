@@ -15,6 +15,8 @@ async def ended(
     service: Service, job: VideoJob, caller: Caller, receive: Callable[[], Awaitable[Message]] | None
 ) -> VideoJob:
     """The job when it has ended. Cancels it, and raises ClientDisconnect, if `receive` tells that the client left."""
+    if job.has_ended:
+        return job
     waiting = asyncio.ensure_future(_last(service, job, caller))
     leaving = asyncio.ensure_future(_left(receive)) if receive else None
     both = {waiting} if leaving is None else {waiting, leaving}

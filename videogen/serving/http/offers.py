@@ -12,8 +12,8 @@ from videogen.serving.http.answers import Answer, Refused
 from videogen.serving.http.callers import Known
 from videogen.serving.jobs import ModelInfo
 
-models = APIRouter(prefix="/v1/models", tags=["models"])
-unsupported = APIRouter(prefix="/v1/videos", tags=["not supported yet"])
+models = APIRouter(prefix="/v1/models", tags=["models"], responses=schemas.REFUSALS)
+unsupported = APIRouter(prefix="/v1/videos", tags=["not supported yet"], responses=schemas.REFUSALS)
 NOT_YET: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Refusal, "description": "No model served here can do it."}
 }

@@ -114,3 +114,13 @@ class Refusal(Shape):
     """Why a request was refused: the field, what was given and what is allowed."""
 
     error: RefusalError
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "Not allowed: which field, what was given, what is allowed."},
+    401: {"model": Refusal, "description": "No API key that is known."},
+    404: {"model": Refusal, "description": "There is none, or it is another tenant's."},
+    429: {"model": Refusal, "description": "Too much for now; Retry-After says when."},
+    503: {"model": Refusal, "description": "The store or the engine cannot be reached; Retry-After says when."},
+}
+"""Of every route, for the OpenAPI page."""

@@ -21,7 +21,7 @@ from videogen.serving.jobs import Caller, VideoJob
 from videogen.serving.limits import Limits
 from videogen.serving.service import Service
 
-router = APIRouter(prefix="/v1/videos", tags=["videos"])
+router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=schemas.REFUSALS)
 POLL_MS = 500
 STATUS_OF_FAILURE = 422
 """Of `/sync` when the job was accepted and then failed: neither the body nor the server is at fault as such."""
@@ -111,7 +111,7 @@ async def create_sync(request: Request, caller: Known) -> Response:
         raise Refused(STATUS_OF_FAILURE, error["code"], error["message"], error["param"])
     found = service_of(request).content_of(job)
     headers = {"ETag": f'"{found.digest}"', "Content-Length": str(found.size), "X-Video-Id": job.id}
-    return StreamingResponse(found.stream(0, found.size), headers=headers, media_type="video/mp4")
+    return await contents.mp4(found, headers)
 
 
 @router.get("", response_model=schemas.VideoList)
