@@ -62,5 +62,5 @@ class DeviceResource(dg.ConfigurableResource):
 
     def lease(self, mode: Literal["shared", "exclusive"], purpose: str) -> AbstractContextManager[DeviceLease]:
         """Holds a device for a `with` block: exclusive to build or measure, shared to generate. Raises DeviceBusy."""
-        folder = self.locks or os.environ.get("VIDEOGEN_DEVICE_LOCKS") or str(read_settings().home / "devices")
-        return lease_device(self.devices(), mode, Path(folder), purpose=purpose, wait_s=self.wait_seconds)
+        folder = Path(self.locks) if self.locks else read_settings().device_locks
+        return lease_device(self.devices(), mode, folder, purpose=purpose, wait_s=self.wait_seconds)

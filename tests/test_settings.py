@@ -26,6 +26,17 @@ def test_home_moves_everything_and_a_single_url_only_itself():
     assert settings.tracking_artifacts == Path("/srv/videogen/mlartifacts")
 
 
+def test_a_service_is_none_or_a_host_and_a_port():
+    assert read_settings({}).service_url is None
+    given = read_settings({"VIDEOGEN_SERVICE_URL": "[::1]:50051", "VIDEOGEN_SERVICE_API_KEY": "vg_secret"})
+    assert given.service_url == "[::1]:50051" and "vg_secret" not in repr(given)
+
+
+def test_all_that_use_a_device_may_share_the_folder_of_its_leases(tmp_path):
+    assert read_settings({"VIDEOGEN_HOME": str(tmp_path)}).device_locks == tmp_path / "devices"
+    assert read_settings({"VIDEOGEN_DEVICE_LOCKS": "/srv/locks"}).device_locks == Path("/srv/locks")
+
+
 def test_an_empty_variable_counts_as_unset():
     assert read_settings({"VIDEOGEN_THREADS": "", "VIDEOGEN_HOME": ""}) == read_settings({})
 
@@ -42,6 +53,10 @@ def test_targets_are_read_in_a_fixed_order():
         ("VIDEOGEN_TARGETS", "cpu,cpu"),
         ("VIDEOGEN_THREADS", "0"),
         ("VIDEOGEN_STORE_CACHE_BYTES", "64M"),
+        ("VIDEOGEN_SERVICE_URL", "127.0.0.1"),
+        ("VIDEOGEN_SERVICE_URL", "http://127.0.0.1:50051"),
+        ("VIDEOGEN_SERVICE_URL", ":50051"),
+        ("VIDEOGEN_SERVICE_URL", "127.0.0.1:0"),
         ("VIDEOGEN_THREADS", "many"),
         ("VIDEOGEN_THREADS", "²"),
         ("VIDEOGEN_THREADS", "5000"),

@@ -1,7 +1,8 @@
 """From a sealed batch to published videos: claim, generate, encode, publish, until nothing of the batch is left.
 
 One thread generates; another encodes and publishes what is there meanwhile; a third keeps the leases alive. If the
-process dies, the leases run out, and whoever drains the batch's requests next goes on with what is left.
+process dies, the leases run out, and whoever drains the batch's requests next goes on with what is left. Where there is
+a service, it makes and publishes under the leases of the drain, which keeps them, and makes what the service leaves.
 """
 
 import logging
@@ -12,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from videogen.errors import GenerationFailed, InvalidRequest, LeaseLost, VideogenError
+from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed, Executing, News
+from videogen.errors import GenerationFailed, InvalidRequest, LeaseLost, ServiceAway, VideogenError
 from videogen.generate import Failure
 from videogen.heartbeat import Heartbeat
 from videogen.outlasting import outlasting
@@ -48,6 +50,14 @@ class Generates(Protocol):
     ) -> "Iterator[Clip | Failure]": ...
 
 
+class Executes(Protocol):
+    """What a drain asks of `videogen.remote.RemoteService`."""
+
+    def execute(self, claims: Sequence[Claim]) -> Iterator[News]:
+        """Makes and publishes the videos of leases that the caller keeps alive. Raises ServiceAway."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
     """How far a drain is. `running`: request id -> share of its steps taken, in [0, 1]."""
@@ -64,8 +74,10 @@ class DrainProgress:
 class DrainReport:
     """What a drain did. Where the other requests of the batch are, `Store.batch_requests` says.
 
-    `stages`: seconds in "lease", "generate" (of which "text", "denoise" and "decode" per stream), "mp4", "publish" and
-    "fail", summed over threads. `overhead_s`: wall time in which neither a video was generated nor an MP4 encoded.
+    `stages`: seconds in "lease", "service", "generate" (of which "text", "denoise" and "decode" per stream), "mp4",
+    "publish" and "fail", summed over threads. `overhead_s`: wall time in which no video was generated, here or by the
+    service, nor an MP4 encoded. `by_service`: how many of `published` the service made; `service_gone`: why it did not
+    stay until the end, None if it did.
     """
 
     batch_id: str
@@ -76,6 +88,8 @@ class DrainReport:
     seconds: float
     overhead_s: float
     stages: Mapping[str, float]
+    by_service: int = 0
+    service_gone: str | None = None
 
     @property
     def overhead_share(self) -> float:
@@ -94,8 +108,11 @@ def drain(
     lease_s: float = LEASE_S,
     wave: int = WAVE,
     on_progress: Callable[[DrainProgress], None] | None = None,
+    service: Executes | None = None,
 ) -> DrainReport:
     """Answers everything in a batch. `provenance` says what made its videos, such as engine and precision.
+
+    A `service` gets the leases first; `generator` makes what it leaves, and everything from when it is gone.
 
     A request that cannot be answered fails alone, after `StoreLimits.max_attempts` tries if its fault may pass. Up to
     `wave` requests are leased at a time. `on_progress` is called from several threads, about twice a second.
@@ -106,7 +123,7 @@ def drain(
         from videogen.media.mp4 import encode_mp4 as encode  # PyAV is heavy
     every_s = min(lease_s / BEATS_PER_LEASE, SLOWEST_BEAT_S)
     beat = Heartbeat(store, batch_id, holder, every_s)
-    work = _Drain(store, batch_id, generator, holder, provenance, encode, lease_s, wave, on_progress, beat)
+    work = _Drain(store, batch_id, generator, holder, provenance, encode, lease_s, wave, on_progress, beat, service)
     claims = work.claim()
     try:
         return work.run(claims)
@@ -130,12 +147,15 @@ class _Drain:
     wave: int
     on_progress: Callable[[DrainProgress], None] | None
     beat: Heartbeat
+    service: Executes | None
     watch: Stopwatch = field(default_factory=Stopwatch)
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(UNPUBLISHED))
     pending: list[Future[None]] = field(default_factory=list)
     published: dict[str, VideoRecord] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     streams: dict[str, float] = field(default_factory=lambda: {"text": 0.0, "denoise": 0.0, "decode": 0.0})
+    by_service: int = 0
+    service_gone: str | None = None
     total: int = 0
     told_at: float = 0.0
 
@@ -154,7 +174,10 @@ class _Drain:
             try:
                 claims = claims or self._claim_rested()
                 while claims:
-                    self._generate(claims, publisher)
+                    self.beat.take(claims)
+                    left = self._hand_over(claims, self.service) if self.service else claims
+                    if left:
+                        self._generate(left, publisher)
                     claims = self._next_claims()
             except BaseException:
                 publisher.shutdown(cancel_futures=True)
@@ -194,10 +217,54 @@ class _Drain:
             future.result()
         self.pending.clear()
 
+    def _hand_over(self, claims: list[Claim], service: Executes) -> list[Claim]:
+        """Lets the service answer the claims; gives those that are still to be made."""
+        left = {claim.generation: claim for claim in claims}
+        try:
+            for news in self._each("service", service.execute(claims)):
+                self._heard(news, left)
+        except ServiceAway as error:
+            logger.warning("%s; this run makes the rest itself", error)
+            self.service, self.service_gone = None, str(error)
+        if left:
+            self._outlasting(self.beat.beat)  # what was published or is not wanted any more leaves the hand
+        for claim in [claim for claim in left.values() if not self.beat.is_in_hand(claim)]:
+            del left[claim.generation]
+            self._look_for_video(claim)
+        return list(left.values())
+
+    def _heard(self, news: News, left: dict[str, Claim]) -> None:
+        """What becomes of one of the claims that are `left`."""
+        claim = left[news.generation]
+        match news:
+            case Executing():
+                self._step([claim.request], news.progress)
+            case Executed():
+                del left[news.generation]
+                self._answered(claim, news.digest)
+            case ExecuteFailed(code=code) if code != HANDED_BACK:
+                del left[news.generation]
+                self._fail(claim, GenerationFailed(news.message), news.retry)
+            case ExecuteFailed():
+                logger.info("request %s was handed back: %s", claim.request.id, news.message)
+
+    def _answered(self, claim: Claim, digest: str) -> None:
+        self.beat.drop(claim)
+        self.published[claim.request.id] = self._outlasting(lambda: self.store.video(digest, claim.generation))
+        self.by_service += 1
+        self._tell(0.0)
+
+    def _look_for_video(self, claim: Claim) -> None:
+        """The service may have published what it could not tell of any more."""
+        digest = self._outlasting(lambda: self.store.request(claim.request.id)).video
+        if digest is not None:
+            self._answered(claim, digest)
+            self.by_service -= self.published[claim.request.id].provenance.get("holder") != self.holder
+
     def _generate(self, claims: list[Claim], publisher: ThreadPoolExecutor) -> None:
-        self.beat.take(claims)
         by_request = {claim.request.id: claim for claim in claims}
-        for outcome in self._outcomes([claim.request for claim in claims]):
+        outcomes = self.generator.generate([claim.request for claim in claims], self._step)
+        for outcome in self._each("generate", outcomes):
             claim = by_request.pop(outcome.request.id)
             if isinstance(outcome, Failure):
                 self._fail(claim, outcome.error)
@@ -210,11 +277,11 @@ class _Drain:
         for claim in by_request.values():
             self._fail(claim, GenerationFailed("the generator gave neither a video nor an error"))
 
-    def _outcomes(self, requests: "list[AcceptedRequest]") -> "Iterator[Clip | Failure]":
-        outcomes = self.generator.generate(requests, self._step)
+    def _each(self, stage: str, outcomes: Iterator[T]) -> Iterator[T]:
+        """The same, the waits for each timed as `stage`."""
         try:
             while True:
-                with self.watch.stage("generate"):
+                with self.watch.stage(stage):
                     outcome = next(outcomes, None)
                 if outcome is None:
                     return
@@ -249,7 +316,7 @@ class _Drain:
             facts = self._facts(claim, clip)
             video = self._outlasting(lambda: self.store.publish(claim, mp4, facts))
         except LeaseLost as error:
-            self.beat.lost += 1
+            self.beat.lost.add(claim.request.id)
             logger.warning("a video came too late: %s", error)
             return
         self.published[claim.request.id] = video
@@ -266,17 +333,17 @@ class _Drain:
             "seconds": {name: getattr(clip.timings, name) for name in self.streams},
         }
 
-    def _fail(self, claim: Claim, error: Exception) -> None:
+    def _fail(self, claim: Claim, error: Exception, retry: bool = True) -> None:
         if not self.beat.is_in_hand(claim):
             return
         with self.watch.stage("fail"):
             self.beat.drop(claim)
             text = str(error) if isinstance(error, VideogenError) else f"{type(error).__name__}: {error}"
             try:
-                retry = not isinstance(error, InvalidRequest)
-                self._outlasting(lambda: self.store.fail(claim, text, retry))
+                again = retry and not isinstance(error, InvalidRequest)
+                self._outlasting(lambda: self.store.fail(claim, text, again))
             except LeaseLost as lost:
-                self.beat.lost += 1
+                self.beat.lost.add(claim.request.id)
                 logger.warning("a failure came too late: %s", lost)
                 return
         if self._outlasting(lambda: self.store.request(claim.request.id)).state == "failed":
@@ -301,9 +368,12 @@ class _Drain:
             batch_id=self.batch_id,
             published=self.published,
             failed=self.failed,
-            lost=self.beat.lost,
-            unwanted=self.beat.unwanted,
+            # A beat may come between the end of a lease and the news that its video is published.
+            lost=len(self.beat.lost - self.published.keys()),
+            unwanted=len(self.beat.unwanted),
             seconds=wall,
-            overhead_s=wall - self.watch.covered(("generate", "mp4")),
+            overhead_s=wall - self.watch.covered(("service", "generate", "mp4")),
             stages=self.watch.seconds() | self.streams,
+            by_service=self.by_service,
+            service_gone=self.service_gone,
         )

@@ -21,6 +21,7 @@
     - Forbidden: the key does not cover it
     - RateLimited: too much for now
   + Overloaded: more work waits than can be done in time
+  + ServiceAway: the service cannot be asked
   + RegistryError
     - VersionNotFound, RegistryUnavailable
   + MediaError
@@ -187,6 +188,10 @@ class Overloaded(VideogenError):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (str(self), self.retry_after_s, self.eta_s)
+
+
+class ServiceAway(VideogenError):
+    """The service cannot be asked, or does not answer this caller."""
 
 
 class RegistryError(VideogenError):

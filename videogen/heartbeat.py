@@ -16,7 +16,7 @@ class Heartbeat:
     """Renews the leases in hand and the right to their batch every `every_s`, and tells how far they are.
 
     A lease that is lost, or whose video nobody waits for any more, is dropped from the hand; `is_in_hand` says so to
-    those who work on it. `on_beat` is called after each beat.
+    those who work on it, `lost` and `unwanted` name its request. `on_beat` is called after each beat.
     """
 
     def __init__(
@@ -24,11 +24,12 @@ class Heartbeat:
     ) -> None:
         self.store, self.batch_id, self.holder = store, batch_id, holder
         self.every_s, self.on_beat = every_s, on_beat
-        self.lost = self.unwanted = 0
+        self.lost: set[str] = set()
+        self.unwanted: set[str] = set()
         self.has_batch = True
         self._claims: dict[str, Claim] = {}
         self._progress: dict[str, float] = {}
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._lock, self._beating, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="videogen-heartbeat", daemon=True)
 
     def __enter__(self) -> "Heartbeat":
@@ -80,7 +81,11 @@ class Heartbeat:
                 self.on_beat()
 
     def beat(self) -> None:
-        """Renews everything once."""
+        """Renews everything once, whichever thread asks."""
+        with self._beating:
+            self._beat()
+
+    def _beat(self) -> None:
         claims, progress = self.in_hand(), self.progress()
         try:
             self.store.renew_batch(self.batch_id, self.holder)
@@ -95,4 +100,5 @@ class Heartbeat:
         self.store.release(unwanted)
         for claim in (*lost, *unwanted):
             self.drop(claim)
-        self.lost, self.unwanted = self.lost + len(lost), self.unwanted + len(unwanted)
+        self.lost.update(claim.request.id for claim in lost)
+        self.unwanted.update(claim.request.id for claim in unwanted)

@@ -51,6 +51,16 @@ class Settings:
     """Hosts, or `HOST:PORT`, that callers may name although they are not public."""
     store_cache_bytes: int = 64 * MIB
     """Of videos that each process keeps in its memory, in front of the store; 0 for none."""
+    service_url: str | None = None
+    """`HOST:PORT` of a service's gRPC, to which runs hand their batches; None: they make the videos themselves."""
+    service_api_key: str | None = field(default=None, repr=False)
+    """A key of scope `admin`, where that service has keys."""
+    given_device_locks: Path | None = None
+
+    @property
+    def device_locks(self) -> Path:
+        """Where leases on devices are kept: one folder for all that use the same device."""
+        return self.given_device_locks or self.home / "devices"
 
     @property
     def dagster_home(self) -> Path:
@@ -91,12 +101,28 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         ),
         webhook_secret=given.get("VIDEOGEN_WEBHOOK_SECRET"),
         outgoing_allow=_hosts(given.get("VIDEOGEN_OUTGOING_ALLOW", "")),
+        service_url=_address(given, "VIDEOGEN_SERVICE_URL"),
+        service_api_key=given.get("VIDEOGEN_SERVICE_API_KEY"),
+        given_device_locks=_path(given, "VIDEOGEN_DEVICE_LOCKS"),
     )
 
 
 def _local(given: Mapping[str, str], variable: str, port: int) -> str:
     """Where `make dev` serves it."""
     return f"http://127.0.0.1:{given.get(variable, port)}"
+
+
+def _path(given: Mapping[str, str], variable: str) -> Path | None:
+    return Path(given[variable]).expanduser().absolute() if variable in given else None
+
+
+def _address(given: Mapping[str, str], variable: str) -> str | None:
+    if variable not in given:
+        return None
+    host, colon, port = (text := given[variable]).rpartition(":")
+    if not (host and colon and port.isdecimal() and 1 <= int(port) <= 65535) or any(c in host for c in "/@ "):
+        raise InvalidSetting(variable, text, "HOST:PORT of a service's gRPC, such as 127.0.0.1:50051")
+    return text
 
 
 def _hosts(text: str) -> frozenset[str]:

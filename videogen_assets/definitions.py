@@ -11,6 +11,7 @@ def defs() -> dg.Definitions:
     from resources.gpu import DeviceResource
     from resources.media import MediaResource
     from resources.registry import RegistryResource
+    from resources.service import ServiceResource
     from resources.store import StoreResource
     from sensors.failed_runs import cancelled_batch_runs, failed_batch_runs
     from sensors.model_versions import new_model_versions
@@ -48,6 +49,7 @@ def defs() -> dg.Definitions:
             "engines": EnginesResource(),
             "media": MediaResource(),
             "registry": RegistryResource(),
+            "service": ServiceResource(),
             "store": StoreResource(),
         },
         # One process per run: an engine is loaded once and shared by the assets and checks of the run.

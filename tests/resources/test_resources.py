@@ -11,6 +11,7 @@ from resources.engines import EnginesResource
 from resources.gpu import DEVICE_POOL, GPU_OP_TAGS, DeviceResource, gpu_op_tags
 from resources.media import MediaResource
 from resources.registry import RegistryResource
+from resources.service import ServiceResource
 from resources.store import StoreResource
 from videogen.device_leases import DeviceLease
 from videogen.errors import DeviceBusy
@@ -22,6 +23,7 @@ ALL = {
     "engines": EnginesResource(),
     "device": DeviceResource(),
     "media": MediaResource(),
+    "service": ServiceResource(),
 }
 
 

@@ -12,6 +12,7 @@ from resources.engines import EnginesResource
 from resources.gpu import DeviceResource
 from resources.media import MediaResource
 from resources.registry import RegistryResource
+from resources.service import ServiceResource
 from resources.store import StoreResource
 from tests.fixtures.random_models import write_random_tiny
 from videogen.artifacts import Artifacts
@@ -72,6 +73,7 @@ def installation(tmp_path, mlflow_uri, built_once, monkeypatch):
         "engines": EnginesResource(),
         "media": MediaResource(),
         "registry": RegistryResource(),
+        "service": ServiceResource(),
         "store": StoreResource(),
     }
     with dg.DagsterInstance.ephemeral() as instance:

@@ -120,6 +120,10 @@ class AsyncClient:
         """The same in pieces, read from the service as they are taken."""
         return self._stream(verbs.content(job_id, start, stop), None)
 
+    async def is_serving(self) -> bool:
+        """Does it take requests? For want of an answer it raises, and asks nobody twice."""
+        return await self._call(verbs.is_serving())
+
     async def models(self) -> builtins.list[Model]:
         return await self._call(verbs.models())
 

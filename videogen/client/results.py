@@ -137,6 +137,10 @@ class Executed:
     digest: str
 
 
+HANDED_BACK = "handed_back"
+"""The code of a claim that was not begun, or not in earnest: the service does not make it, and it counts no attempt."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecuteFailed:
     """A claim gave no video, and the store was told nothing. `retry`: another attempt may do better."""

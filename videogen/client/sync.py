@@ -119,6 +119,10 @@ class Client:
         """The same in pieces, read from the service as they are taken."""
         return self._stream(verbs.content(job_id, start, stop), None)
 
+    def is_serving(self) -> bool:
+        """Does it take requests? For want of an answer it raises, and asks nobody twice."""
+        return self._call(verbs.is_serving())
+
     def models(self) -> builtins.list[Model]:
         return self._call(verbs.models())
 

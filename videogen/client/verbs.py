@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from videogen.client import wire
 from videogen.client.errors import ProtocolError
@@ -43,7 +45,8 @@ def pause_s(attempt: int) -> float:
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Callable[..., Any]]:
     """The callables of a channel, sync or async, by name."""
     stubs = (VideoServiceStub, ModelServiceStub, SessionServiceStub, AdminServiceStub)
-    return {name: call for stub in stubs for name, call in vars(stub(channel)).items()}
+    found = {name: call for stub in stubs for name, call in vars(stub(channel)).items()}
+    return {**found, "Check": HealthStub(channel).Check}
 
 
 def key() -> str:
@@ -92,6 +95,11 @@ def remix(job_id: str, prompt: str) -> Verb[Job]:
 def content(job_id: str, start: int, stop: int | None) -> Verb[bytes]:
     request = video_service_pb2.ContentRequest(id=job_id, start=start, stop=stop)
     return Verb("Content", request, lambda answer: answer.chunk)
+
+
+def is_serving() -> Verb[bool]:
+    serving = health_pb2.HealthCheckResponse.SERVING
+    return Verb("Check", health_pb2.HealthCheckRequest(), lambda answer: answer.status == serving, repeatable=False)
 
 
 def models() -> Verb[list[Model]]:

@@ -117,6 +117,6 @@ def _engine_config(settings: Settings, serving: Serving) -> EngineConfig:
         artifacts_url=settings.artifacts_url,
         artifacts_cache=str(settings.home / "artifacts-cache"),
         streams=None,
-        lease_folder=None if serving.synthetic else str(settings.home / "devices"),
+        lease_folder=None if serving.synthetic else str(settings.device_locks),
         synthetic=serving.synthetic,
     )

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from videogen.client.results import Executed, ExecuteFailed, Executing, News
+from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed, Executing, News
 from videogen.errors import EngineError, EngineUnavailable, LeaseLost, StoreUnavailable, VideogenError
 from videogen.outlasting import outlasting
 from videogen.serving.changes import Changes
@@ -149,6 +149,7 @@ class Maker:
                 while self.in_hand and self.down is None:
                     await asyncio.sleep(0.02)
         left = [held.claim for held in self.in_hand.values() if held.lent is None]
+        self._hand_back(list(self.in_hand.values()), "the service is ending")
         self.in_hand.clear()
         publishing = [task for task in self._tasks if task.get_name() == "publish"]
         if publishing:
@@ -171,11 +172,12 @@ class Maker:
 
     @property
     def room(self) -> int:
-        """How many more may be taken."""
+        """How many more may be taken from the queue. What runs have lent does not keep anybody waiting there."""
         if not self._taking or self.down is not None:
             return 0
         ahead = max(self.limits.least_ahead, math.ceil(self.limits.ahead_s / self.seconds_each))
-        return min(ahead, self.limits.most_ahead) - len(self.in_hand)
+        own = sum(held.lent is None for held in self.in_hand.values())
+        return min(ahead, self.limits.most_ahead) - own
 
     def claim_now(self, record: RequestRecord) -> list[Claim]:
         """Takes a request that was queued just now, if there is room: in the store's thread, right after submitting."""
@@ -219,10 +221,12 @@ class Maker:
             self.observer.claimed(len(claims))
 
     def lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
-        """Makes what another holds the lease of, beside the queue."""
-        self.in_hand[claim.request.id] = InHand(claim, time.monotonic(), hear)
+        """Makes what another holds the lease of, beside the queue; or hands it back at once."""
+        self.in_hand[claim.request.id] = held = InHand(claim, time.monotonic(), hear)
         if self.down is None:
             self._run(claim)
+        else:
+            self._hand_back([held], self.down)
 
     def take_back(self, request_ids: Iterable[str]) -> None:
         """Who lent these does not want them any more."""
@@ -231,6 +235,13 @@ class Maker:
             if held is not None and held.lent is not None:
                 del self.in_hand[request_id]
                 self.engine.cancel(request_id)
+
+    def _hand_back(self, some: Iterable[InHand], why: str) -> None:
+        """Lets go of what was lent, as if it had never been; what is not lent is not touched."""
+        for held in some:
+            if held.lent is not None:
+                self.in_hand.pop(held.claim.request.id, None)
+                held.lent(ExecuteFailed(held.claim.generation, HANDED_BACK, why, True))
 
     def _run(self, claim: Claim) -> None:
         accepted, request = claim.request, claim.request.request
@@ -271,13 +282,16 @@ class Maker:
         self.changes.tell(generation)
         for held in self.in_hand.values():
             if held.claim.generation == generation:
-                self._spawn(self._release_if_unwanted(held.claim))
+                self._spawn(self._release_if_unwanted(held))
 
-    async def _release_if_unwanted(self, claim: Claim) -> None:
+    async def _release_if_unwanted(self, held: InHand) -> None:
+        claim = held.claim
         with contextlib.suppress(StoreUnavailable):
             renewal = await self.call(lambda: self.store.renew([claim]))
             if renewal.unwanted and self._drop(claim):
-                await self.call(lambda: self.store.release([claim]))
+                self._hand_back([held], "nobody wants it any more")
+                if held.lent is None:
+                    await self.call(lambda: self.store.release([claim]))
 
     def _drop(self, claim: Claim) -> bool:
         held = self.in_hand.get(claim.request.id)
@@ -330,7 +344,7 @@ class Maker:
         self._wake.set()
         if (spent := device_seconds(event.facts)) > 0:
             self.seconds_each += 0.1 * (spent - self.seconds_each)
-        facts, finished_at = self._facts(claim, event.facts), time.monotonic()
+        facts, finished_at = self._facts(held, event.facts), time.monotonic()
         try:
             await self.call(
                 lambda: outlasting(lambda: self.store.publish(claim, event.mp4, facts), self.limits.lease_s)
@@ -347,8 +361,10 @@ class Maker:
             self.publishing.pop(claim.request.id, None)
         self.changes.tell(claim.generation)
 
-    def _facts(self, claim: Claim, made: Mapping[str, Json]) -> dict[str, Json]:
-        return {**self.provenance, **made, **claim.facts(), "holder": self.holder}
+    def _facts(self, held: InHand, made: Mapping[str, Json]) -> dict[str, Json]:
+        claim = held.claim
+        run: dict[str, Json] = {} if held.lent is None else {"dagster_run": claim.holder, "service": self.holder}
+        return {**self.provenance, **made, **claim.facts(), "holder": claim.holder, **run}
 
     async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
         claim = held.claim
@@ -393,6 +409,7 @@ class Maker:
         for request_id in event.busy:
             if held := self.in_hand.pop(request_id, None):
                 await self._fail(held, "the engine process ended while it made this video", True)
+        self._hand_back(list(self.in_hand.values()), "the engine process ended before it began with this video")
         self._deaths = self._deaths + 1 if time.monotonic() - self._started_at < self.limits.young_s else 1
         while True:
             first, longest = self.limits.restart_s

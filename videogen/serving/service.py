@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
 
+from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
-from videogen.client.results import ExecuteFailed, Executing, News
 from videogen.errors import InvalidRequest, Overloaded, RecordExpired, RecordNotFound, StoreConflict, StoreUnavailable
 from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
@@ -432,7 +432,10 @@ class Service:
         """Makes what a run has leased, without the queue, and publishes it under the run's tokens.
 
         The run keeps its leases alive and tells the store of failures: should this process die, it still holds them.
+        What cannot be made here is handed back at once. Raises Overloaded when the service is ending.
         """
+        if self.draining:
+            raise Overloaded("the service is ending and takes no more work", 1.0)
         given = {claim.generation: claim for claim in claims}
         records = await self.maker.call(lambda: [self.store.request(claim.request_id) for claim in claims])
         accepted = {record.generation: record.accepted for record in records if record.accepted is not None}
@@ -444,7 +447,10 @@ class Service:
         for generation, request in accepted.items():
             lease = given[generation]
             claim = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
-            self.maker.lend(claim, news.put_nowait)
+            if why := self._why_not(request):
+                news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
+            else:
+                self.maker.lend(claim, news.put_nowait)
         try:
             while left:
                 item = await news.get()
@@ -453,6 +459,15 @@ class Service:
                 yield item
         finally:
             self.maker.take_back([accepted[generation].id for generation in left if generation in accepted])
+
+    def _why_not(self, request: AcceptedRequest) -> str | None:
+        """Why a lease on it cannot be taken, None if it can."""
+        version = self.versions.loaded.get(request.version_digest)
+        if version is None:
+            return f"{request.label} is not served here"
+        if version.ungated and not request.fingerprint.startswith(UNGATED):
+            return f"{version.label} has passed no gates: what it makes is shared with nobody"
+        return None
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Finishes or hands back what is in hand."""

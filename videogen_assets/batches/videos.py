@@ -1,5 +1,6 @@
 """A batch answered: its videos made and published, watched while it runs."""
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -8,15 +9,16 @@ from resources.artifacts import ArtifactsResource
 from resources.engines import EnginesResource
 from resources.gpu import DeviceResource
 from resources.media import MediaResource
+from resources.service import ServiceResource
 from resources.store import StoreResource
 from videogen.errors import EngineUnavailable
 from videogen.labels import model_of
-from videogen.resolve import WEIGHTS, runnable_target
-from videogen.store.records import BatchRecord, RequestRecord, ServedEngine
+from videogen.resolve import runnable_target
+from videogen.store.records import BatchRecord, Json, RequestRecord, ServedEngine
 from videogen.store.store import Store
 from videogen_assets.batches.batch import request_batch
+from videogen_assets.batches.on_device import OnDevice
 from videogen_assets.jobs import BATCH_GROUP
-from videogen_assets.opening import Opener
 from videogen_assets.partitions import request_batches
 from videogen_assets.placement import ON_DEVICE, OWNERS
 from videogen_assets.progress import DrainTicker
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from videogen.drain import DrainReport
+    from videogen.remote import RemoteService
 
 SHOWN_VIDEOS, COLUMNS = 12, 4
 
@@ -46,45 +49,53 @@ def generated_videos(
     engines: EnginesResource,
     device: DeviceResource,
     media: MediaResource,
+    service: ServiceResource,
     store: StoreResource,
 ) -> dg.MaterializeResult:
     """The batch's videos: generated on the engine that passed its gates, published exactly once, kept by content.
 
-    A request that cannot be answered fails alone and visibly; the others get their videos.
+    A request that cannot be answered fails alone and visibly; the others get their videos. A service that serves the
+    version makes them, and this run needs no device; what it leaves, the run makes itself.
     """
     from videogen.drain import drain
 
-    with final_refusals():
+    with final_refusals(), ExitStack() as held:
         batch = store.store().batch(context.partition_key)
         target, served = engine_for(store.store(), batch, device)
-        folder = artifacts.artifacts().get(WEIGHTS, batch.version_digest)
-        with device.lease("shared", f"answer batch {batch.id}") as lease:
-            opener = Opener(artifacts.artifacts(), engines)
-            generator = opener.generator(folder, served.engine_key, served.batch_size)
-            provenance = {
-                "engine": served.engine_key,
-                "target": target,
-                "precision": served.precision,
-                "batch_size": served.batch_size,
-                "gate_report": served.gate_report,
-                "device": lease.device.name,
-                "dagster_run": context.run.run_id,
-            }
-            report = drain(
-                store.store(),
-                batch.id,
-                generator,
-                holder=context.run.run_id,
-                provenance=provenance,
-                encode=media.encode,
-                on_progress=DrainTicker(context),
-            )
+        facts: dict[str, Json] = {
+            "engine": served.engine_key,
+            "target": target,
+            "precision": served.precision,
+            "batch_size": served.batch_size,
+            "gate_report": served.gate_report,
+            "dagster_run": context.run.run_id,
+        }
+        here = OnDevice(batch, served, artifacts, engines, device, held, facts)
+        remote = service.service()
+        why_not = remote.why_not(batch.version_digest) if remote else None
+        if remote is None or why_not:
+            here.open()  # before anything is claimed: nothing is held while a device is waited for
+        else:
+            context.log.info("%s makes the videos", remote)
+        report = drain(
+            store.store(),
+            batch.id,
+            here,
+            holder=context.run.run_id,
+            provenance=facts,
+            encode=media.encode,
+            on_progress=DrainTicker(context),
+            service=None if why_not else remote,
+        )
+    made_by = _made_by(remote, why_not, report)
+    context.log.info("%d videos made by %s", len(report.published), made_by)
     requests = store.store().batch_requests(batch.id)
     return dg.MaterializeResult(
         metadata={
             "model": batch.label,
-            "engine": f"{target} {served.precision} {served.engine_key}",
-            "device": str(lease.device),
+            "made by": made_by,
+            "engine": _of(report, "target", "precision", "engine"),
+            "device": here.where or _of(report, "device"),
             **_numbers(report),
             "stages": _stages(report),
             "videos": table([_row(request) for request in requests]),
@@ -102,6 +113,23 @@ def engine_for(store: Store, batch: BatchRecord, device: DeviceResource) -> tupl
         raise EngineUnavailable(f"{batch.label} has never passed its gates, so no engine of it may answer requests")
     target = runnable_target(served[-1].targets, device.device(), batch.label)
     return target, served[-1].targets[target]
+
+
+def _made_by(remote: "RemoteService | None", why_not: str | None, report: "DrainReport") -> str:
+    if remote is None:
+        return "this run"
+    if why_not:
+        return f"this run, not {remote}: {why_not}"
+    rest = len(report.published) - report.by_service
+    if report.service_gone:
+        return f"{remote} ({report.by_service}), then this run ({rest}): {report.service_gone}"
+    return f"{remote} ({report.by_service}) and this run ({rest})" if rest else str(remote)
+
+
+def _of(report: "DrainReport", *names: str) -> str:
+    """What the videos say under these names of how they were made."""
+    facts = [video.provenance for video in report.published.values()]
+    return ", ".join(sorted({" ".join(str(made.get(name, "?")) for name in names) for made in facts}))
 
 
 def _numbers(report: "DrainReport") -> Metadata:

@@ -17,14 +17,16 @@ import pytest
 from tests.serving.grpc.process import served
 from videogen.client import errors
 from videogen.client.aio import AsyncClient
-from videogen.client.results import Claim, Executed, ExecuteFailed, Executing, Job
+from videogen.client.results import HANDED_BACK, Claim, Executed, ExecuteFailed, Executing, Job
 from videogen.client.sync import Client
 from videogen.models.spec import ModelSpec
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
 from videogen.protos.videogen.v1.video_pb2 import VideoSpec
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
-from videogen.requests import accept, parse_request
+from videogen.requests import AcceptedRequest, accept, parse_request
+from videogen.serving.views import UNGATED
 from videogen.store.backends.catalog import open_records
+from videogen.store.records import Claim as Lease
 from videogen.store.store import Store
 
 SPEC = ModelSpec("synthetic", num_inference_steps=4, guidance_scale=1.0)
@@ -140,6 +142,10 @@ def test_errors_name_field_given_and_allowed(client):
     assert refused.value.retry_after_s is not None and "deadline" in str(refused.value)
 
 
+def test_it_is_serving(client):
+    assert client.is_serving()
+
+
 def test_models_and_sessions(client):
     (model,) = client.models()
     assert model.version == "synthetic@1" and model.ungated and model.limits["widths"] == (64,)
@@ -154,17 +160,37 @@ def test_models_and_sessions(client):
         client.get_session(session.id)
 
 
+def alone(accepted: AcceptedRequest) -> AcceptedRequest:
+    """One whose video is shared with nobody, as all are that versions without gates make."""
+    return accepted.model_copy(update={"fingerprint": UNGATED + accepted.id})
+
+
+def lent(lease: Lease) -> Claim:
+    return Claim(lease.request.id, lease.generation, lease.token, lease.attempt, lease.holder, lease.lease_s)
+
+
+def test_execute_hands_back_what_would_be_shared_and_what_is_not_served(client, folder):
+    """A version without gates makes no video that answers anybody else; another store's requests are refused."""
+    with Store(open_records(f"embedded:{folder}/home/store")) as store:
+        shared, other = (
+            store.submit(accept(parse_request({"prompt": "a red circle", "seed": 1}), SPEC, digest), "test").id
+            for digest in (client.models()[0].version_digest, "d" * 64)
+        )
+        claims = [lent(lease) for lease in store.claim([shared, other], "run", 60.0)]
+        news = list(client.execute(claims))
+        assert {item.code for item in news if isinstance(item, ExecuteFailed)} == {HANDED_BACK} and len(news) == 2
+        assert any("no gates" in item.message for item in news if isinstance(item, ExecuteFailed))
+        with pytest.raises(errors.NotFound):
+            list(client.execute([dataclasses.replace(claims[0], request_id="elsewhere")]))
+
+
 def test_execute_publishes_under_the_leases_of_others(client, folder):
     """As a drain run does: it leases from the store, the service makes and publishes, the lease stays the run's."""
     with Store(open_records(f"embedded:{folder}/home/store")) as store:
         digest = client.models()[0].version_digest
         requests = [parse_request({"prompt": "a red circle", "model": "synthetic", "seed": seed}) for seed in (1, 2, 3)]
-        ids = [store.submit(accept(request, SPEC, digest), "test").id for request in requests]
-        leases = store.claim(ids, "run", 60.0, limit=3)
-        claims = [
-            Claim(lease.request.id, lease.generation, lease.token, lease.attempt, lease.holder, lease.lease_s)
-            for lease in leases
-        ]
+        ids = [store.submit(alone(accept(request, SPEC, digest)), "test").id for request in requests]
+        claims = [lent(lease) for lease in store.claim(ids, "run", 60.0, limit=3)]
         wrong = dataclasses.replace(claims[2], token="not-the-token")
         news = list(client.execute([*claims[:2], wrong]))
         done = {item.generation: item.digest for item in news if isinstance(item, Executed)}
@@ -174,6 +200,8 @@ def test_execute_publishes_under_the_leases_of_others(client, folder):
         for claim in claims[:2]:
             record = store.request(claim.request_id)
             assert record.state == "done" and record.video == done[claim.generation]
+            made = store.video(record.video, record.generation).provenance
+            assert made["holder"] == made["dagster_run"] == "run" and str(made["service"]).startswith("serve-")
         assert store.request(wrong.request_id).is_live
     with pytest.raises(errors.InvalidRequest, match="claims"):
         list(client.execute([]))
