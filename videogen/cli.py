@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from videogen.commands.bench_load import bench
 from videogen.commands.dead_letters import dead_letters
 from videogen.commands.doctor import doctor
 from videogen.commands.generate import generate
@@ -85,3 +86,4 @@ app.command()(simulate)
 app.command()(plan)
 app.command()(doctor)
 app.command()(top)
+app.add_typer(bench, name="bench")

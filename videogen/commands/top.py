@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.errors import VideogenError
+from videogen.errors import ServiceAway
 from videogen.opening import require
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 WIDTH = 80
 CLASSES = ("interactive", "standard", "batch")
 TIMEOUT_S = 5.0
-
-
-class ServiceAway(VideogenError):
-    """The service cannot be asked, or does not tell this caller."""
 
 
 def top(

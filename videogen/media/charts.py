@@ -141,6 +141,13 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str)
     return _svg(title, body + (_legend(kept, TOP) if len(kept) > 1 else []))
 
 
+def stacked(*charts: str) -> str:
+    """SVG of line charts, one below the other."""
+    placed = [chart.replace("<svg ", f"<svg y='{HEIGHT * row}' ", 1) for row, chart in enumerate(charts)]
+    size = f"viewBox='0 0 {WIDTH} {HEIGHT * len(charts)}' width='{WIDTH}' height='{HEIGHT * len(charts)}'"
+    return f"<svg xmlns='http://www.w3.org/2000/svg' {size}>{''.join(placed)}</svg>"
+
+
 def _names_width(names: Sequence[str]) -> float:
     return min(max(map(len, names), default=0) * 7 + 32, 260)
 

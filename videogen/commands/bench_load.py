@@ -1,0 +1,234 @@
+"""`videogen bench load`: the service under a load that does not wait for it, and what its users would see."""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from videogen.errors import InvalidRequest
+from videogen.opening import require
+from videogen.scheduling.arrivals import poisson
+
+if TYPE_CHECKING:
+    from videogen.loads.answers import Face
+    from videogen.loads.calls import Call
+    from videogen.loads.measured import Measured, Summary
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Measure the inference service.")
+
+WIDTH, REASONS, BINS = 110, 5, 120
+DEFAULTS = {"http": "http://127.0.0.1:8000", "grpc": "127.0.0.1:50051"}
+
+
+@bench.callback()
+def measure() -> None:
+    pass
+
+
+@bench.command()
+def load(
+    url: Annotated[str | None, typer.Argument(metavar="URL", help="[default: where `videogen serve` is]")] = None,
+    rate: Annotated[float, typer.Option(min=0.001, max=100_000, help="Requests a second, on average.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="For which requests are sent.")] = 30.0,
+    uniform: Annotated[bool, typer.Option("--uniform", help="At equal distances, not at random (Poisson).")] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Arrivals to replay instead of --rate, --seconds and --mix: lines of JSON, such as "
+            '`{"at": 0.25, "priority": "batch", "steps": 8, "deadline": 2}`.'
+        ),
+    ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(help="Classes, NAME:SHARE or NAME:SHARE:STEPS; a priority's name sets the priority."),
+    ] = None,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that asks what was asked before.")] = 0.0,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Ask what the last such run asked; or what nobody ever asked.")
+    ] = False,
+    deadline: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds, sent with each request: the service may refuse it.")
+    ] = None,
+    slo: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds within which an answer is good: for goodput and budget.")
+    ] = None,
+    objective: Annotated[
+        float, typer.Option(min=0, max=0.999999, help="Share that shall be good; the rest is the error budget.")
+    ] = 0.99,
+    face: Annotated[Literal["http", "grpc"], typer.Option(help="POST /v1/videos/sync, or Generate.")] = "http",
+    prompt: Annotated[
+        str | None, typer.Option(help="The same for all. [default: what videogen-tiny knows, another each time]")
+    ] = None,
+    connections: Annotated[
+        int, typer.Option(min=1, max=60_000, help="At most so many wait at once; what would be more counts as failed.")
+    ] = 1000,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request has failed.")] = 60.0,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="VIDEOGEN_API_KEY", show_envvar=True, help="None is needed on loopback.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same arrivals, classes and prompts.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all of it, each request too, here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a chart of the latencies to this SVG file.")] = None,
+) -> None:
+    """Ask the service for videos at a given rate, and tell what its users would see.
+
+    Requests leave when they are due, however slow the answers are (an open loop), and each is timed from when it was
+    due until its whole MP4 is here: a service that stands still is not asked less, and its pause shows. Every request
+    is a video that nobody asked for before, unless `--duplicates` or `--cache` say otherwise.
+
+    A tenant has 64 streams on a replica at once, and each request is one while it waits: for more, start the service
+    with VIDEOGEN_TENANT_STREAMS=1000. With `--slo`, the command ends with 1 if the error budget is overspent; without,
+    if nothing was answered.
+
+    Examples:
+
+    `videogen bench load --rate 15 --seconds 60 --slo 0.5 --plot load.svg`: is 99 % answered within half a second?
+
+    `videogen bench load --rate 20 --mix interactive:0.8,batch:0.2 --duplicates 0.3`: two classes, and repeats
+
+    `videogen bench load --rate 2 --mix short:0.8:4,long:0.2:16 --deadline 3`: by steps; what would be late is refused
+
+    `videogen bench load 10.0.0.7:50051 --face grpc --trace arrivals.jsonl --json out.json`: replayed, over gRPC
+    """
+    if plot and plot.suffix != ".svg":
+        raise InvalidRequest("plot", str(plot), "a file that ends in .svg")
+    from videogen.loads import calls as loads
+
+    if trace and (uniform or mix):
+        raise InvalidRequest("trace", str(trace), "without --uniform and --mix: its lines say when and of which class")
+    if trace:
+        replayed = loads.replayed(trace, deadline)
+        times, own = [at for at, _ in replayed], [kind for _, kind in replayed]
+    else:
+        own, make = [], loads.uniform if uniform else partial(poisson, seed=seed)
+        times = list(make(rate, seconds))
+    calls = loads.plan(
+        times, loads.kinds(mix, deadline), own=own, repeats=duplicates, seed=seed,
+        first_seed=0 if cache else secrets.randbits(48), prompt=prompt,
+    )  # fmt: skip
+    with _progress(len(calls)) as tell:
+        measured = asyncio.run(_play(face, url or DEFAULTS[face], api_key, calls, connections, timeout, tell))
+    if json_file:
+        json_file.write_text(json.dumps(measured.as_plain(slo, objective)) + "\n")
+    if plot:
+        plot.write_text(chart(measured))
+    _tell(measured, slo, objective)
+    if measured.budget_spent(slo, objective) > 1 if slo else not measured.of("answered"):
+        raise typer.Exit(1)
+
+
+async def _play(
+    face: str, url: str, api_key: str | None, calls: "list[Call]", connections: int, timeout_s: float,
+    tell: "Callable[[Measured], None]",
+) -> "Measured":  # fmt: skip
+    from videogen.loads.openloop import run
+
+    service = _face(face, url, api_key)
+    try:
+        await service.check()
+        return await run(
+            calls, lambda call: service.generate(call.fields), most=connections, timeout_s=timeout_s, tell=tell
+        )
+    finally:
+        await service.close()
+
+
+def _face(face: str, url: str, api_key: str | None) -> "Face":
+    if face == "grpc":
+        require("grpc", "client")
+        from videogen.loads.grpc import Grpc
+
+        return Grpc(url, api_key)
+    require("httptools", "serve")
+    from videogen.loads.http import Http
+
+    return Http(url, api_key)
+
+
+@contextmanager
+def _progress(count: int) -> "Generator[Callable[[Measured], None]]":
+    """Gives what hears of the run; shown in a line on the error stream if a person watches it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (BarColumn(), TextColumn("{task.description}"))
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, auto_refresh=False
+    ) as shown:
+        task = shown.add_task("", total=count)
+
+        def tell(measured: "Measured") -> None:
+            parts = [f"{measured.of(outcome):,} {outcome}" for outcome in ("answered", "refused", "failed")]
+            text = f"{', '.join(parts)}, {measured.waiting:,} waiting"
+            shown.update(task, completed=len(measured.taken), description=text, refresh=True)
+
+        yield tell
+
+
+def _tell(measured: "Measured", slo: float | None, objective: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if "COLUMNS" in os.environ else WIDTH)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    rows = [("all", measured.summary(slo))]
+    if len(measured.kinds) > 1:
+        rows = [(kind, measured.summary(slo, kind)) for kind in measured.kinds] + rows
+    if any(one.is_repeat for one in measured.taken):
+        rows.append(("of these repeats", measured.summary(slo, repeats=True)))
+    heads = ["sent", "answered", "refused", "failed", *rows[0][1].latency, "answers/s"]
+    for head in [*heads, *(["good/s", "good"] if slo else [])]:
+        table.add_column(head, justify="right")
+    for name, summary in rows:
+        table.add_row(name, *_cells(summary))
+    console.print(table)
+    console.print("latencies in ms, from when a request was due to its last byte", style="dim")
+    for why, times in measured.reasons[:REASONS]:
+        console.print(f"{times:,} without a video: {why}", markup=False)
+    if slo:
+        spent = measured.budget_spent(slo, objective)
+        console.print(f"error budget: {spent:.0%} spent; {100 * objective:.4g} % shall be answered within {slo:g} s")
+    share, late = f"{measured.cpu_share:.0%} of a core", f"{1000 * measured.late_p99:.1f} ms late at most in 99 of 100"
+    each = 1000 * measured.cpu_s / max(1, len(measured.taken))
+    console.print(f"generator: {late}, {share}, {each:.2f} ms of CPU a request")
+    if measured.doubt:
+        told = f"its own delays are in the latencies: {measured.doubt}"
+        console.print(f"WARNING: the generator did not keep up; {told}", soft_wrap=True)
+
+
+def _cells(summary: "Summary") -> list[str]:
+    counts = [f"{count:,}" for count in (summary.sent, summary.answered, summary.refused, summary.failed)]
+    times = ["–" if took is None else f"{1000 * took:,.0f}" for took in summary.latency.values()]
+    cells = [*counts, *times, f"{summary.throughput:,.1f}"]
+    if summary.good is None or summary.goodput is None:
+        return cells
+    return [*cells, f"{summary.goodput:,.1f}", f"{summary.good / summary.sent:.1%}" if summary.sent else "–"]
+
+
+def chart(measured: "Measured") -> str:
+    """Latencies over time, and how they are spread, as SVG."""
+    from videogen.loads.measured import percentile_curve
+    from videogen.media.charts import Series, line_chart, stacked
+    from videogen.serving.overview import quantile
+
+    last = max((one.at for one in measured.taken), default=0.0)
+    bins = measured.over_time(max(1.0, last / BINS))
+    lines = {"p50": 0.5, "p90": 0.9, "max": 1.0}
+    over_time = [
+        Series(name, [(at, 1000 * (quantile(times, share) or 0.0)) for at, times in bins])
+        for name, share in lines.items()
+    ]
+    spread = [Series(kind, percentile_curve(measured.times(kind))) for kind in measured.kinds]
+    return stacked(
+        line_chart("Latency by when a request was due", over_time, "seconds", "ms"),
+        line_chart("Latency by percentile", spread, "nines: 1 is p90, 2 is p99, 3 is p99.9", "ms"),
+    )
