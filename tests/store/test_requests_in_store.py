@@ -114,6 +114,17 @@ def test_cancel_acts_on_the_request_and_work_stops_when_none_is_left(store):
     assert store.cancel(second.id).state == "cancelled"
 
 
+def test_a_version_is_awaited_while_a_request_for_it_lives_whoever_makes_it(store):
+    old = accepted(1, "a" * 64, lane="interactive")
+    for asked in (old, accepted(2, "b" * 64, lane="interactive"), accepted(3, "c" * 64)):
+        store.submit(asked)
+    assert [store.is_awaited(one * 64) for one in "abc"] == [True, True, False]
+    claim = claim_one(store, old.id)
+    assert store.is_awaited("a" * 64), "whoever makes it may die"
+    store.publish(claim, b"mp4", {})
+    assert not store.is_awaited("a" * 64)
+
+
 def test_cancelling_what_is_done_changes_nothing(store):
     first = accepted()
     store.submit(first)

@@ -189,6 +189,14 @@ class RequestQueue:
                 break
         return found[:limit]
 
+    def is_awaited(self, lane: Lane, version_digest: str) -> bool:
+        """Is there a live request for a version in a lane, whoever makes it?"""
+        for ids in chunks((entry.request_id for entry in self.live.entries(lane)), CHUNK):
+            live = (record for record in self.get_many(ids) if record is not None and record.is_live)
+            if any(record.version_digest == version_digest for record in live):
+                return True
+        return False
+
     def position(self, request_id: str) -> int | None:
         """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
         record = self.get(request_id)

@@ -107,6 +107,10 @@ class Store:
         """Requests that are in no batch and not being made, in the order of their turns."""
         return self._queue.waiting(lane, limit, model_digest)
 
+    def is_awaited(self, version_digest: str, lane: Lane = "interactive") -> bool:
+        """Does anybody wait for a video of a version, wherever it may be made? Then it is not to be let go anywhere."""
+        return self._queue.is_awaited(lane, version_digest)
+
     def position(self, request_id: str) -> int | None:
         """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
         return self._queue.position(request_id)
