@@ -78,7 +78,7 @@ class MeteredRecordStore(RecordStore):
 
     def __init__(self, records: RecordStore, metrics: StoreMetrics, backend: str) -> None:
         self.records, self.metrics, self.backend = records, metrics, backend
-        self.asks_a_server, self.good_payload = records.asks_a_server, records.good_payload
+        self.asks_a_server = records.asks_a_server
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
 
     def _timed(self, operation: str, kind: str, call: Callable[[], T]) -> T:
@@ -109,14 +109,16 @@ class MeteredRecordStore(RecordStore):
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
         return self._timed("read", kind, lambda: self.records.read_many(kind, keys, aged))
 
+    def read_each(self, names: Sequence[tuple[str, str]]) -> list[Record | RecordDamaged | None]:
+        return self._timed("read", _one_of({kind for kind, _ in names}), lambda: self.records.read_each(names))
+
     def write(self, write: Write) -> Record | None:
         done = self._timed("write", write.kind, lambda: self.records.write(write))
         self._written(write, done)
         return done
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
-        kinds = {write.kind for write in writes}
-        kind = kinds.pop() if len(kinds) == 1 else "several"
+        kind = _one_of({write.kind for write in writes})
         found = self._timed("write", kind, lambda: self.records.write_many(writes))
         for write, done in zip(writes, found, strict=True):
             self._written(write, done)
@@ -148,6 +150,10 @@ class MeteredRecordStore(RecordStore):
 
     def close(self) -> None:
         self.records.close()
+
+
+def _one_of(kinds: set[str]) -> str:
+    return next(iter(kinds)) if len(kinds) == 1 else "several"
 
 
 class _Held:

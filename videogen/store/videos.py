@@ -18,6 +18,8 @@ CHUNK_BYTES = MAX_PAYLOAD
 FIRST_CHUNK_BYTES = 512 * 1024
 """Of videos whose records do not tell it."""
 CHUNKS_PER_CALL = 8
+CHUNKS_AHEAD = 1
+"""Asked for with a video's record, before it is known how many it has."""
 LOOK_EVERY_S = 1.0
 """For so long the store's clock is carried on by this machine's, to tell what has expired."""
 HELD_BYTES = CHUNKS_PER_CALL * CHUNK_BYTES
@@ -35,7 +37,7 @@ class Videos:
 
     def put(self, generation: str, mp4: bytes, provenance: Mapping[str, Json]) -> str:
         """Stores a video under its digest, which it gives. Until the last write it is not to be seen."""
-        size = min(CHUNK_BYTES, self.records.good_payload)
+        size = CHUNK_BYTES
         digest, chunks = _sha256(mp4), -(-len(mp4) // size)
         chunk_digests: list[str] = []
         for first in range(0, chunks, CHUNKS_PER_CALL):
@@ -88,8 +90,18 @@ class Videos:
         A damaged video is marked, so that the next request for it is generated again.
         """
         if self.cache is None:
-            return self._verified(digest, self._whole(digest))
-        return self.cache.get(digest, lambda: self._load(digest, self._whole(digest)), lambda: self._until(digest))
+            return self._read(digest)[1]
+        return self.cache.get(digest, lambda: self._load(digest, *self._read(digest)), lambda: self._until(digest))
+
+    def _read(self, digest: str) -> tuple[Record, bytes]:
+        """A video's record and its verified MP4. A chunk that was read ahead may be from before the record."""
+        names = [("video", digest), *(("chunk", key) for key in chunk_keys(digest, CHUNKS_AHEAD))]
+        found, *ahead = self.records.read_each(names)
+        record = self._current(digest, found)
+        count = record.count("chunks")
+        rest = (payload for _, payload in self._payloads(digest, range(CHUNKS_AHEAD, count)))
+        mp4 = b"".join([*map(_payload, ahead[:count]), *rest])
+        return record, mp4 if _sha256(mp4) == digest else self._verified(digest, record)
 
     def _verified(self, digest: str, record: Record) -> bytes:
         mp4 = b"".join(payload for _, payload in self._payloads(digest, range(record.count("chunks"))))
@@ -97,8 +109,7 @@ class Videos:
             raise self._damaged(digest, record, f"its {len(mp4):,} bytes are not those that were published")
         return mp4
 
-    def _load(self, digest: str, record: Record) -> LoadedVideo:
-        mp4 = self._verified(digest, record)
+    def _load(self, digest: str, record: Record, mp4: bytes) -> LoadedVideo:
         return LoadedVideo(mp4, self._expires_at(record), self._gpu_seconds(digest))
 
     def _gpu_seconds(self, digest: str) -> float:
@@ -131,7 +142,9 @@ class Videos:
 
     def _filling(self, cache: LocalVideoCache, digest: str, record: Record, start: int, stop: int) -> Iterator[bytes]:
         """The bytes by way of the cache, which takes a video in whole."""
-        yield from _slices(cache.fill(digest, lambda: self._load(digest, record)), start, stop)
+        yield from _slices(
+            cache.fill(digest, lambda: self._load(digest, record, self._verified(digest, record))), start, stop
+        )
 
     def are_whole(self, digests: Sequence[str]) -> set[str]:
         """Those that can be served: their record says so. Their bytes are verified when they are read."""
@@ -141,7 +154,11 @@ class Videos:
         return {digest for digest, record in whole.items() if self._is_current(record, now)}
 
     def _whole(self, digest: str) -> Record:
-        record = self.records.read("video", digest)
+        return self._current(digest, self.records.read("video", digest))
+
+    def _current(self, digest: str, record: Record | RecordDamaged | None) -> Record:
+        if isinstance(record, RecordDamaged):
+            raise record
         if record is None or record.bins.get("state") != "whole":
             raise RecordNotFound(f"there is no video {digest}")
         ago = self._now() - self._expires_at(record)
@@ -197,7 +214,7 @@ class Videos:
             part = indices[first : first + CHUNKS_PER_CALL]
             keys = [_chunk_key(digest, index) for index in part]
             for index, chunk in zip(part, self.records.read_many("chunk", keys), strict=True):
-                yield index, chunk.payload or b"" if isinstance(chunk, Record) else b""
+                yield index, _payload(chunk)
 
     def _damaged(self, digest: str, record: Record, what: str) -> RecordDamaged:
         """Marks a video, unless it was put again since its record was read; gives the error to raise."""
@@ -211,6 +228,10 @@ class Videos:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _payload(chunk: Record | RecordDamaged | None) -> bytes:
+    return chunk.payload or b"" if isinstance(chunk, Record) else b""
 
 
 def _chunk_key(digest: str, index: int) -> str:

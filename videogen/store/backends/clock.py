@@ -4,12 +4,13 @@ import time
 from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# macOS has no CLOCK_BOOTTIME, but its CLOCK_MONOTONIC goes on in sleep.
+BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_seconds() -> float:
     """Seconds since the machine started, also those it slept; the same for all its processes."""
-    # macOS has no CLOCK_BOOTTIME, but its CLOCK_MONOTONIC goes on in sleep.
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(BOOT_CLOCK)
 
 
 def boot_id() -> str:

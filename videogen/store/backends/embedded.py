@@ -16,12 +16,19 @@ from pathlib import Path
 from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.locks import file_lock
 from videogen.store.backends.clock import boot_id, boot_seconds, continued_offset
-from videogen.store.backends.semantics import allows, applied, named
+from videogen.store.backends.semantics import allows, applied
 from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, RecordStore, Write
 
 FILE = "store.db"
 BUSY_SECONDS = 60.0
 KEYS_PER_QUERY = 500
+ENCODER = json.JSONEncoder(separators=(",", ":"))
+COLUMNS = "written, expires, bins, payload"
+ONE = f"SELECT {COLUMNS} FROM records WHERE kind = ? AND key = ?"
+# An update leaves alone the pages of the indices, but for the expiry's where that is named; a replacement does not.
+PUT = f"INSERT INTO records (kind, key, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
+PUT_ALL = f"{PUT} written = ?3, expires = ?4, bins = ?5, payload = ?6"
+PUT_IN_PLACE = f"{PUT} written = ?3, bins = ?5, payload = ?6"
 MAP_PAGE = (
     "SELECT entry, value FROM maps WHERE kind = ?1 AND key = ?2 AND entry > ?3 AND EXISTS (SELECT 1 FROM records "
     "WHERE kind = ?1 AND key = ?2 AND (expires IS NULL OR expires > ?4)) ORDER BY entry LIMIT ?5"
@@ -66,15 +73,20 @@ class EmbeddedRecordStore(RecordStore):
         return boot_seconds() + self._offset
 
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
+        if len(keys) == 1:
+            with self._connection() as connection:
+                row = connection.execute(ONE, (kind, keys[0])).fetchone()
+            now = self.now()
+            return [None if row is None or _is_expired(row, now) else _record(kind, keys[0], row, now)]
         found: dict[str, Record | RecordDamaged] = {}
         with self._connection() as connection:
             for first in range(0, len(keys), KEYS_PER_QUERY):
                 part = keys[first : first + KEYS_PER_QUERY]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT key, written, expires, bins, payload FROM records WHERE kind = ? AND key IN ({marks})"
+                query = f"SELECT key, {COLUMNS} FROM records WHERE kind = ? AND key IN ({marks})"
                 for key, *row in connection.execute(query, (kind, *part)):
-                    if not _is_expired(row, self.now()):
-                        found[key] = _record(kind, key, row, self.now())
+                    if not _is_expired(row, now := self.now()):
+                        found[key] = _record(kind, key, row, now)
         return [found.get(key) for key in keys]
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
@@ -144,8 +156,7 @@ class EmbeddedRecordStore(RecordStore):
 
     def _write(self, connection: sqlite3.Connection, write: Write) -> Record | None:
         name, now = (write.kind, write.key), self.now()
-        query = "SELECT written, expires, bins, payload FROM records WHERE kind = ? AND key = ?"
-        row = connection.execute(query, name).fetchone()
+        row = connection.execute(ONE, name).fetchone()
         if row is not None and _is_expired(row, now):
             connection.execute("DELETE FROM maps WHERE kind = ? AND key = ?", name)
             row = None
@@ -167,10 +178,10 @@ class EmbeddedRecordStore(RecordStore):
         expires = row[1] if row is not None else None
         if write.ttl is not None:
             expires = now + write.ttl if write.ttl else None
-        values = (*name, now, expires, json.dumps(after.bins, separators=(",", ":")), after.payload)
-        connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", values)
+        query = PUT_IN_PLACE if row is not None and write.ttl is None else PUT_ALL
+        connection.execute(query, (*name, now, expires, ENCODER.encode(after.bins), after.payload))
         _write_map(connection, write)
-        return named(write, after)
+        return write.told(after.bins)
 
     @contextmanager
     def _connection(self) -> Generator[sqlite3.Connection]:

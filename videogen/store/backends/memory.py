@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
-from videogen.store.backends.semantics import allows, applied, named
+from videogen.store.backends.semantics import allows, applied
 from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, RecordStore, Write
 
 
@@ -82,7 +82,7 @@ class MemoryRecordStore(RecordStore):
                 elif isinstance(operation, MapRemove):
                     stored.map.pop(operation.key, None)
             self._records[write.kind, write.key] = stored
-            return named(write, after)
+            return write.told(after.bins)
 
     def _stored(self, kind: str, key: str) -> _Stored | None:
         stored = self._records.get((kind, key))

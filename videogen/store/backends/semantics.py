@@ -37,12 +37,8 @@ def holds(condition: Condition, record: Record, map_get: MapGet) -> bool:
     if isinstance(condition, Either):
         return any(holds(part, record, map_get) for part in condition.conditions)
     seconds = record.bins.get(condition.seconds_bin)
-    return isinstance(seconds, int | float) and record.age >= seconds
-
-
-def named(write: Write, after: Record) -> Record:
-    """Of the record after a write, the bins that it names."""
-    return Record({name: after.bins[name] for name in write.named if name in after.bins})
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return is_number and record.age >= seconds
 
 
 def applied(operations: tuple[Operation, ...], record: Record | None) -> Record:

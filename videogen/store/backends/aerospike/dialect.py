@@ -76,14 +76,27 @@ def writes(told: Iterable[tuple[Any, list[dict[str, Any]], dict[str, Any]]]) -> 
     return batch.BatchRecords([batch.Write(key, operations, policy=policy) for key, operations, policy in told])
 
 
+def bins(write: Write, write_id: str) -> dict[str, Any] | None:
+    """What a write puts into bins and its id, None if it does more than that."""
+    found: dict[str, Any] = {WRITE_ID: write_id}
+    for operation in write.operations:
+        if isinstance(operation, Set):
+            found[operation.bin] = operation.value
+        elif isinstance(operation, SetPayload):
+            found[PAYLOAD] = operation.payload
+        else:
+            return None
+    return found
+
+
 def operations(write: Write, write_id: str, any_bin: bool = False) -> list[dict[str, Any]]:
-    """A write's operations, its id, and reads of the bins it names.
+    """A write's operations, its id, and reads of the bins that it adds to.
 
     With `any_bin`, an addition to a bin that holds no whole number starts at 0; without, which costs the server half,
     the server refuses it as of an incompatible type.
     """
     changes = [_operation(operation, any_bin) for operation in write.operations]
-    return [plain.write(WRITE_ID, write_id), *changes, *map(plain.read, write.named)]
+    return [plain.write(WRITE_ID, write_id), *changes, *map(plain.read, write.counted)]
 
 
 def policy(write: Write) -> dict[str, Any]:

@@ -33,6 +33,7 @@ MEDIA_KINDS = frozenset({"video", "chunk"})
 CLOCK = "clock"
 NO_TTL = 2**32 - 1
 NAMES_PER_PAGE = 1000
+VALUE_TYPES = frozenset({bool, int, float, str, list})
 
 
 class AerospikeRecordStore(RecordStore):
@@ -149,7 +150,7 @@ class AerospikeRecordStore(RecordStore):
         found: list[Record | None] = []
         for write, write_id, result in zip(writes, ids, results, strict=True):
             if result.result in (OK, *REFUSED):
-                found.append(_named(write, result.record[2]) if result.result == OK else None)
+                found.append(write.told(result.record[2] or {}) if result.result == OK else None)
             elif result.result == INCOMPATIBLE:
                 found.append(self._write_one(write, write_id, any_bin=True))
             else:
@@ -159,9 +160,12 @@ class AerospikeRecordStore(RecordStore):
         return found
 
     def _write_one(self, write: Write, write_id: str, any_bin: bool = False) -> Record | None:
-        key, operations, policy = self._told(write, write_id, any_bin)
         try:
-            return _named(write, self.client.operate(key, operations, policy=policy)[2])
+            if (bins := self._dialect.bins(write, write_id)) is not None:  # half the cost of a multi-operation here
+                self.client.put(self._key(write.kind, write.key), bins, policy=self._dialect.policy(write))
+                return write.told({})
+            key, operations, policy = self._told(write, write_id, any_bin)
+            return write.told(self.client.operate(key, operations, policy=policy)[2] or {})
         except self._refusals:
             return None
         except self._errors.BinIncompatibleType as error:
@@ -185,11 +189,11 @@ class AerospikeRecordStore(RecordStore):
 
         def look() -> Record | None:
             bins = self._bins(write.kind, write.key)
-            return _named(write, bins) if bins and bins.get(WRITE_ID) == write_id else None
+            return write.told(bins) if bins and bins.get(WRITE_ID) == write_id else None
 
         return look_again(look, error)
 
-    def _bins(self, kind: str, key: str) -> Mapping[str, Any] | None:
+    def _bins(self, kind: str, key: str) -> dict[str, Any] | None:
         try:
             return self.client.get(self._key(kind, key))[2]
         except self._errors.RecordNotFound:
@@ -340,19 +344,17 @@ def _batch_size(kind: str) -> int:
     return CHUNKS_PER_CALL if kind in MEDIA_KINDS else KEYS_PER_CALL
 
 
-def _record(name: str, bins: Mapping[str, Any], age: float, ttl: int = NO_TTL) -> Record | RecordDamaged:
-    payload = bins.get(PAYLOAD)
-    values = {one: value for one, value in bins.items() if one not in OURS}
-    odd = [one for one, value in values.items() if not isinstance(value, bool | int | float | str | list)]
-    if odd or not isinstance(payload, bytes | None):
-        return RecordDamaged(f"{name}: {', '.join(odd) or PAYLOAD} is of a type that no write puts there")
-    return Record(values, payload, age, None if ttl == NO_TTL else float(ttl))
+def _record(name: str, bins: dict[str, Any], age: float, ttl: int = NO_TTL) -> Record | RecordDamaged:
+    """`bins` become the record's."""
+    payload = bins.pop(PAYLOAD, None)
+    for other in OURS:
+        bins.pop(other, None)
+    if not VALUE_TYPES.issuperset(map(type, bins.values())) or not isinstance(payload, bytes | None):
+        odd = ", ".join(one for one, value in bins.items() if type(value) not in VALUE_TYPES)
+        return RecordDamaged(f"{name}: {odd or PAYLOAD} is of a type that no write puts there")
+    return Record(bins, payload, age, None if ttl == NO_TTL else float(ttl))
 
 
 def _entries(bins: Mapping[str, Any]) -> list[tuple[str, str]]:
     flat = bins.get(MAP) or []
     return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _named(write: Write, bins: Mapping[str, Any]) -> Record:
-    return Record({name: bins[name] for name in write.named if bins.get(name) is not None})

@@ -7,11 +7,13 @@ of accepted writes, and without an append-only file it costs everything since th
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -47,6 +49,8 @@ WRITTEN, PAYLOAD, WRITE_ID, BIN = b"w", b"p", b"i", b"b:"
 AHEAD_S = 1.0
 """A record from farther in the future than this was written before the server's clock was set back."""
 KEYS_PER_CALL = 256
+ENCODER = json.JSONEncoder(separators=(",", ":"))
+Command = list[Any]
 
 
 class RedisRecordStore(RecordStore):
@@ -54,8 +58,6 @@ class RedisRecordStore(RecordStore):
 
     `?namespace=NAME` goes with the URL, "videogen" by default.
     """
-
-    good_payload = 512 * 1024  # the script's copies of larger ones cost more than a second call
 
     def __init__(self, url: str) -> None:
         try:
@@ -84,8 +86,8 @@ class RedisRecordStore(RecordStore):
             return _seconds(self._redis.time())
 
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
-        if len(keys) == 1 and not aged:
-            return [_record(f"{kind} {keys[0]}", self._hash(kind, keys[0]))]
+        if not aged:
+            return self.read_each([(kind, key) for key in keys])
         found: list[Record | RecordDamaged | None] = []
         for first in range(0, len(keys), KEYS_PER_CALL):
             with self._asking():
@@ -99,6 +101,14 @@ class RedisRecordStore(RecordStore):
                     raise now
             part = zip(keys[first : first + KEYS_PER_CALL], answers[::2], answers[1::2], strict=True)
             found += [_record(f"{kind} {key}", fields, _seconds(now), ms) for key, fields, ms in part]
+        return found
+
+    def read_each(self, names: Sequence[tuple[str, str]]) -> list[Record | RecordDamaged | None]:
+        found: list[Record | RecordDamaged | None] = []
+        for first in range(0, len(names), KEYS_PER_CALL):
+            part = names[first : first + KEYS_PER_CALL]
+            hashes = self._hashes(part) if len(part) > 1 else [self._hash(*part[0])]
+            found += [_record(f"{kind} {key}", fields) for (kind, key), fields in zip(part, hashes, strict=True)]
         return found
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
@@ -124,7 +134,8 @@ class RedisRecordStore(RecordStore):
                         raise answer
         except StoreInDoubt as doubt:
             return self._read_back(writes, ids, doubt)
-        return [None if answer is None else _record_of(answer) for answer in answers]
+        told = zip(writes, answers, strict=True)
+        return [None if answer is None else write.told(_counts(answer)) for write, answer in told]
 
     def _hash(self, kind: str, key: str) -> Any:
         with self._asking():
@@ -133,39 +144,48 @@ class RedisRecordStore(RecordStore):
             except self._errors.ResponseError as error:  # a key of another type
                 return error
 
-    def _call(self, write: Write, write_id: str) -> list[Any]:
+    def _call(self, write: Write, write_id: str) -> list[Command]:
+        """The commands of one write, which are one transaction if they are several."""
         name = self._name(write.kind, write.key)
-        return [self._sha, 2, name, f"{name}:map", *_arguments(write, write_id)]
+        if (apart := _payload_apart(write)) is None:
+            return [["EVALSHA", self._sha, 2, name, f"{name}:map", *_arguments(write, write_id)]]
+        payload, rest = apart
+        # The whole script: one that the server does not know would not keep the payload from being written.
+        script = ["EVAL", self._script, 2, name, f"{name}:map", *_arguments(rest, write_id)]
+        return [["MULTI"], script, ["HSET", name, PAYLOAD, payload], ["EXEC"]]
 
-    def _run(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        if len(calls) == 1:
+    def _run(self, calls: Sequence[Sequence[Command]]) -> list[Any]:
+        """The script's answer to each call, or the first error."""
+        if len(calls) == len(calls[0]) == 1:
             try:
-                return [self._redis.evalsha(*calls[0])]
+                return [self._redis.execute_command(*calls[0][0])]
             except self._errors.ResponseError as error:
                 return [error]
         pipe = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipe.evalsha(*call)
-        return pipe.execute(raise_on_error=False)
+        for command in itertools.chain(*calls):
+            pipe.execute_command(*command)
+        answers = iter(pipe.execute(raise_on_error=False))
+        return [_outcome(list(itertools.islice(answers, len(call)))) for call in calls]
 
     def _read_back(self, writes: Sequence[Write], ids: Sequence[str], doubt: StoreInDoubt) -> list[Record | None]:
         """What became of writes whose answer was lost. Raises `doubt` unless every one of them is found written."""
 
         def look() -> list[Record | None] | None:
-            hashes = self._hashes(writes)
+            hashes = self._hashes([(write.kind, write.key) for write in writes])
             found = zip(hashes, ids, strict=True)
-            if any(fields.get(WRITE_ID) != write_id.encode() for fields, write_id in found):
+            if any(isinstance(fields, Exception) or fields.get(WRITE_ID) != one.encode() for fields, one in found):
                 return None
-            return [_named(write, fields) for write, fields in zip(writes, hashes, strict=True)]
+            return [write.told(_bins(fields)) for write, fields in zip(writes, hashes, strict=True)]
 
         return look_again(look, doubt)
 
-    def _hashes(self, writes: Sequence[Write]) -> list[Mapping[bytes, bytes]]:
+    def _hashes(self, names: Sequence[tuple[str, str]]) -> list[Any]:
+        """What each holds, or the error that the server gave instead."""
         with self._asking():
             pipe = self._redis.pipeline(transaction=False)
-            for write in writes:
-                pipe.hgetall(self._name(write.kind, write.key))
-            return pipe.execute()
+            for name in names:
+                pipe.hgetall(self._name(*name))
+            return pipe.execute(raise_on_error=False)
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         low = f"[{after}\1" if after else "-"
@@ -279,7 +299,7 @@ def _tree(condition: Condition) -> list:
 
 
 def _text(value: Value) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return ENCODER.encode(value)
 
 
 def _literal(text: str) -> str:
@@ -303,7 +323,7 @@ def _record(name: str, fields: Any, now: float = math.nan, left_ms: int = -1) ->
         return None
     try:
         age = now - float(fields[WRITTEN])
-        bins = {field[len(BIN) :].decode(): json.loads(text) for field, text in fields.items() if field.startswith(BIN)}
+        bins = _bins(fields)
     except (KeyError, ValueError) as error:
         return RecordDamaged(f"{name}: {error!r}")
     if age < -AHEAD_S:
@@ -318,12 +338,29 @@ def _entries(members: Any) -> list[tuple[str, str]]:
     return [(entry, value) for entry, _, value in entries]
 
 
-def _record_of(answer: Sequence[bytes]) -> Record:
-    """What the script says that a record now holds of the bins that the write names."""
-    pairs = zip(answer[::2], answer[1::2], strict=True)
-    return Record({name.decode(): json.loads(text) for name, text in pairs if text is not None})
+def _bins(fields: Mapping[bytes, bytes]) -> dict[str, Value]:
+    """Raises ValueError for what no write puts there."""
+    start = len(BIN)
+    return {name[start:].decode(): json.loads(text.decode()) for name, text in fields.items() if name[:start] == BIN}
 
 
-def _named(write: Write, fields: Mapping[bytes, bytes]) -> Record:
-    texts = {name: fields.get(BIN + name.encode()) for name in write.named}
-    return Record({name: json.loads(text) for name, text in texts.items() if text is not None})
+def _counts(answer: Sequence[bytes]) -> dict[str, Value]:
+    """What the script says of the bins that a write adds to."""
+    return {name.decode(): json.loads(text) for name, text in zip(answer[::2], answer[1::2], strict=True)}
+
+
+def _payload_apart(write: Write) -> tuple[bytes, Write] | None:
+    """The payload of a write that cannot be refused, and what is left of it: a script copies what it is given."""
+    payloads = [operation.payload for operation in write.operations if isinstance(operation, SetPayload)]
+    if not payloads or write.create != "allow" or write.counted:
+        return None
+    rest = tuple(operation for operation in write.operations if not isinstance(operation, SetPayload))
+    return payloads[-1], replace(write, operations=rest)
+
+
+def _outcome(answers: Sequence[Any]) -> Any:
+    """Of a call's commands: the first error, else the script's answer. EXEC answers for all between it and MULTI."""
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    if errors or len(answers) == 1:
+        return errors[0] if errors else answers[0]
+    return _outcome(answers[-1][:1])
