@@ -34,7 +34,7 @@ class Policy:
 
 
 class Holding(Protocol):
-    """Decides how long a batch that isn't full is held open for others to come."""
+    """Decides how long a batch that isn't full is held open for others to come; asked again when some came."""
 
     def seconds(self, key: Hashable, present: int, wanted: int, slack: float, now: float) -> float:
         """How long to hold `present` jobs where `wanted` would pay, the least slack among them given in seconds.

@@ -59,7 +59,7 @@ class Scheduler:
         self._backlog = Backlog()
         self._paused: dict[str, Job] = {}
         self._runs: dict[Run, float] = {}
-        self._holds: dict[Hashable, float] = {}
+        self._holds: dict[Hashable, tuple[float, int, float]] = {}
         self._pays: dict[Hashable, tuple[int, float, float, float]] = {}
 
     # What comes and goes
@@ -333,12 +333,11 @@ class Scheduler:
             return now
         jobs = [job for line in self._by_key[key] for _, _, job in line.jobs]
         slack = min(job.target - now - self._time(key, job.remaining, full) for job in jobs)
-        if key not in self._holds:
-            wish = self._holding.seconds(key, waiting, full, slack, now)
-            if wish <= 0:
-                return now
-            self._holds[key] = now + min(wish, self.policy.hold_max_s)
-        return min(self._holds[key], now + slack)
+        bound, present, until = self._holds.get(key, (now + self.policy.hold_max_s, 0, 0.0))
+        if present != waiting:
+            until = now + self._holding.seconds(key, waiting, full, min(slack, bound - now), now)
+            self._holds[key] = bound, waiting, until
+        return min(until, bound, now + slack)
 
     def _fill(self, leader: Job, size: int, now: float) -> list[Job]:
         """The leader and who joins it, busy from now on."""

@@ -4,14 +4,14 @@ import heapq
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from videogen.scheduling.arrivals import Kind, Request
 from videogen.scheduling.costs import Costs
 from videogen.scheduling.forecast import Forecast
-from videogen.scheduling.holding import WorthHolding
+from videogen.scheduling.holding import MEMORY_S, WorthHolding
 from videogen.scheduling.job import CLASSES, Job
 from videogen.scheduling.policy import Policy
 from videogen.scheduling.scheduler import Hold, Run, Scheduler
@@ -121,7 +121,7 @@ class Outcome:
 @dataclass(slots=True, eq=False)
 class _Device:
     scheduler: Scheduler
-    forecast: Forecast | None
+    holding: WorthHolding | None
     free: int
     coming: int = 0
     wake: float = math.inf
@@ -175,20 +175,15 @@ class _Simulation:
         heapq.heappush(self.events, (time, next(self.orders), what, arguments))
 
     def _device(self) -> _Device:
-        fleet = self.fleet
-        forecast = Forecast(memory_s=2.0) if fleet.hold else None
+        fleet, policy = self.fleet, self.fleet.policy
         holding = None
-        if forecast is not None:
+        if fleet.hold:
             holding = WorthHolding(
-                forecast, fleet.costs, bound_s=fleet.policy.hold_max_s, streams=fleet.streams, steps=self._unjoined
-            )
-        scheduler = Scheduler(fleet.costs, fleet.policy, streams=fleet.streams, holding=holding)
-        return _Device(scheduler, forecast, fleet.streams)
-
-    def _unjoined(self, key: Hashable) -> int:
-        """The calls that the shortest generations of a key make in one run, if nothing else waits."""
-        steps = min((kind.steps for kind in self.solo if kind.key == key), default=1)
-        return steps if steps * self.fleet.costs.step(key, 1, 1) <= self.fleet.policy.fused_max_s else 1
+                Forecast(MEMORY_S), fleet.costs,
+                bound_s=policy.hold_max_s, streams=fleet.streams, fused_max_s=policy.fused_max_s,
+            )  # fmt: skip
+        scheduler = Scheduler(fleet.costs, policy, streams=fleet.streams, holding=holding)
+        return _Device(scheduler, holding, fleet.streams)
 
     # Arrivals
 
@@ -276,8 +271,8 @@ class _Simulation:
             deadline = None if kind.deadline_s is None else at + kind.deadline_s
             job = Job(str(waiting.number), kind.key, kind.steps, priority=kind.priority, arrived=at, deadline=deadline)
             device.scheduler.add(job, self.now)
-            if device.forecast is not None:
-                device.forecast.arrived(kind.key, self.now)
+            if device.holding is not None:
+                device.holding.arrived(kind.key, kind.steps, self.now)
         self._run(device)
         self._want(device)
 

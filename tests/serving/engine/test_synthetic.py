@@ -180,6 +180,23 @@ def test_stopped_it_finishes_what_fits_into_the_grace_and_hands_back_the_rest():
     asyncio.run(scenario())
 
 
+def test_a_batch_is_held_open_where_more_are_expected_unless_told_never_to():
+    device = Synthetic(fixed_s=0.3, each_s=0.0)
+
+    async def held_s(hold_max_s):
+        async with engine(EngineConfig(synthetic=device, hold_max_s=hold_max_s), SYNTHETIC) as (process, told):
+            for seed in range(40):
+                process.run(job(request(seed, num_inference_steps=1)))
+                await asyncio.sleep(0.025)
+            await told.until(lambda: len(told.ends) == 40)
+            count = len(told.of(Stats))
+            await told.until(lambda: len(told.of(Stats)) > count)
+            return told.of(Stats)[-1].held_s
+
+    assert asyncio.run(held_s(0.0)) == 0
+    assert 0 < asyncio.run(held_s(0.1)) < 4
+
+
 def test_a_version_that_jobs_need_is_not_unloaded():
     async def scenario():
         async with engine(SLOW, SYNTHETIC, dataclasses.replace(SYNTHETIC, version_digest="e" * 64)) as (process, told):

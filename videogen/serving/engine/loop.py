@@ -10,10 +10,12 @@ from typing import Any
 
 from videogen.errors import EngineError
 from videogen.requests import AcceptedRequest, batch_key
-from videogen.scheduling.costs import Profiled, Table
+from videogen.scheduling.costs import Corrected, Profiled, Table
+from videogen.scheduling.forecast import Forecast
+from videogen.scheduling.holding import MEMORY_S, WorthHolding
 from videogen.scheduling.job import Job, Priority
 from videogen.scheduling.policy import Policy
-from videogen.scheduling.scheduler import Run, Scheduler
+from videogen.scheduling.scheduler import Hold, Run, Scheduler
 from videogen.serving.engine.messages import (
     EngineConfig,
     EngineJob,
@@ -40,7 +42,11 @@ class Loop:
         most, nice = config.synthetic.largest if config.synthetic else config.batch_max, config.stage_nice
         self._tables: dict[Hashable, Table] = {}
         self._keys: dict[str, set[Hashable]] = {}
-        self.scheduler = Scheduler(Profiled(self._tables), Policy(batch_max=most), streams=streams)
+        costs, policy = Corrected(Profiled(self._tables)), Policy(batch_max=most, hold_max_s=config.hold_max_s)
+        self._holding = WorthHolding(
+            Forecast(MEMORY_S), costs, bound_s=policy.hold_max_s, streams=streams, fused_max_s=policy.fused_max_s
+        )
+        self.scheduler = Scheduler(costs, policy, streams=streams, holding=self._holding)
         self.versions: dict[str, Version] = {}
         self._lives: dict[str, Live] = {}
         self._of: dict[Job, Live] = {}
@@ -54,6 +60,8 @@ class Loop:
         self._batches: Counter[int] = Counter()
         self._steps: list[float] = []
         self._decision_s = 0.0
+        self._held_since: float | None = None
+        self._held_s = 0.0
         self._stats_at = time.monotonic()
         self._text = Stage(
             "text", self._encode, self._tell, together=lambda live: live.version, most=most, room=TEXT_ROOM, nice=nice
@@ -126,6 +134,7 @@ class Loop:
             for key in self._keys.pop(digest, ()):
                 del self._tables[key]
                 self.scheduler.costs.forget(key)
+                self._holding.forget(key)
 
     def places(self, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
         """Of those that the scheduler knows: how many go before, seconds until the end."""
@@ -211,13 +220,15 @@ class Loop:
             generations = lives[0].version.model.start([live.accepted for live in lives])
             seconds = time.perf_counter() - started
         with self._changed:
+            now = time.monotonic()
             for live, generation in zip(lives, generations, strict=True):
                 live.spent("text", seconds, len(lives))
                 live.generation = generation
                 if not live.cancelled:
                     live.scheduled = self._scheduled(live)
                     self._of[live.scheduled] = live
-                    self.scheduler.add(live.scheduled, time.monotonic())
+                    self.scheduler.add(live.scheduled, now)
+                    self._holding.arrived(live.key, live.scheduled.steps, now)
             self._changed.notify_all()
         self._wanted(lives)
 
@@ -246,12 +257,18 @@ class Loop:
                     now = time.monotonic()
                     found = self.scheduler.next(now)
                     self._decision_s = max(self._decision_s, time.monotonic() - now)
+                    self._count_hold(now, is_held=isinstance(found, Hold))
                     if isinstance(found, Run):
                         self._calls[number] = time.monotonic()
                         return found, [self._of[job] for job in found.jobs]
                     timeout = None if found is None else max(0.0, found.until - now)
                 self._tell(f"stream {number}", ())
                 self._changed.wait(timeout)
+
+    def _count_hold(self, now: float, *, is_held: bool) -> None:
+        if self._held_since is not None:
+            self._held_s += now - self._held_since
+        self._held_since = now if is_held else None
 
     def _step(self, number: int, run: Run, lives: list[Live]) -> dict[Live, Exception]:
         failed: dict[Live, Exception] = {}
@@ -381,6 +398,8 @@ class Loop:
                 busy_share=[min(1.0, max(0.0, spent / wall)) for spent in taken],
                 step_seconds=sum(steps) / len(steps) if steps else None,
                 batches=dict(self._batches),
+                held_s=self._held_s,
+                expected_per_s=sum(self._holding.forecast.rate(key, now) for key in self._tables),
                 memory_bytes=resident_memory(),
                 stages={stage.name: len(stage) for stage in (self._text, self._decoder, self._mp4)},
                 decision_s=self._decision_s,

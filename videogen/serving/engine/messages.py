@@ -40,7 +40,8 @@ class EngineConfig:
     """One engine process. `streams` None is as many as the device serves best with: cores of a CPU, 1 on a GPU.
 
     `lease_folder` None takes no lease of the device. A process that says nothing for `hang_after_s`, or whose call
-    takes longer than that, is ended. `stage_nice` is how far text, decoding and MP4 stand back for steps.
+    takes longer than that, is ended. `stage_nice` is how far text, decoding and MP4 stand back for steps. A batch is
+    held open for more at most `hold_max_s`, where that is expected to pay; 0 never holds one.
     """
 
     artifacts_url: str = ""
@@ -52,6 +53,7 @@ class EngineConfig:
     hang_after_s: float = 60.0
     stage_nice: int = 5
     batch_max: int = 8
+    hold_max_s: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,10 @@ class Stats:
     step_seconds: float | None
     """The mean since the last, None without a step."""
     batches: dict[int, int]
+    held_s: float
+    """Since start: how long a batch was held open for more, the device idle."""
+    expected_per_s: float
+    """Jobs a second that are forecast now."""
     memory_bytes: int
     stages: dict[str, int]
     """Jobs that wait in each stage."""
