@@ -1,6 +1,10 @@
 """The champion changes under load: real networks, a real store, real sockets."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,19 +14,27 @@ from safetensors.numpy import load_file, save_file
 from tests.fixtures import champions
 from tests.serving.load import Load
 from tests.serving.running import serving
-from videogen.artifacts import Artifacts
 from videogen.client.sync import Client
+from videogen.devices import cpu
+from videogen.serving.changes import Changes
+from videogen.serving.engine.messages import EngineConfig
+from videogen.serving.jobs import Caller
+from videogen.serving.making import Maker
+from videogen.serving.preparing import prepare
+from videogen.serving.service import Service
+from videogen.serving.swapping import Swapper
+from videogen.serving.versions import Versions
 from videogen.store.store import Store
 
 pytestmark = pytest.mark.slow
 SECONDS = 90.0
+CALLER = Caller("default", None, frozenset({"user", "admin"}))
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory):
+def versions(tmp_path_factory, shared_artifacts):
     """Three versions: two that answer, and one whose decoder knows one colour only."""
-    root = tmp_path_factory.mktemp("versions")
-    artifacts = Artifacts(str(root / "artifacts"))
+    root, artifacts = tmp_path_factory.mktemp("versions"), shared_artifacts
     one, two = (champions.version(artifacts, root / str(number), number) for number in (1, 2))
     champions.write_random_tiny(root / "3", seed=3)
     weights = root / "3" / "vae" / "diffusion_pytorch_model.safetensors"
@@ -30,14 +42,15 @@ def versions(tmp_path_factory):
     return SimpleNamespace(artifacts=artifacts, one=one, two=two, grey=champions.kept(artifacts, root / "3", 3))
 
 
-@pytest.fixture
-def served(versions, tmp_path):
+@pytest.fixture(scope="module")
+def served(versions, tmp_path_factory):
     """A service of version 1, and the store that it follows."""
-    with Store.open(f"embedded:{tmp_path}/store") as store:
+    home = tmp_path_factory.mktemp("served")
+    with Store.open(f"embedded:{home}/store") as store:
         champions.promote(store, versions.one)
         url = versions.artifacts.url
-        with serving(tmp_path, None, "--log-format", "json", synthetic=False, VIDEOGEN_ARTIFACTS_URL=url) as service:
-            yield SimpleNamespace(service=service, store=store, journal=tmp_path / "journal")
+        with serving(home, None, "--log-format", "json", synthetic=False, VIDEOGEN_ARTIFACTS_URL=url) as service:
+            yield SimpleNamespace(service=service, store=store)
         assert service.process.returncode == 0, service.log.read_text()
 
 
@@ -57,32 +70,33 @@ def admitted(service):
     return next(one["digest"] for one in stats(service)["versions"] if one["admitted"])
 
 
-def test_a_new_champion_takes_over_under_load_and_a_rollback_loads_nothing(served, versions):
+def test_a_new_champion_takes_over_under_load_and_a_rollback_loads_nothing(served, versions, tmp_path):
     service = served.service
-    with Load(served.journal, service) as load:
+    with Load(tmp_path, service) as load:
         load.until_ended(3)
         champions.promote(served.store, versions.two)
         until(lambda: admitted(service) == versions.two.version_digest)
         load.until_ended(5)
+        loads = service.log.read_text().count("loading the engine")
         with Client(f"127.0.0.1:{service.grpc}") as client:
             back = client.rollback()
         assert back["serving"] == versions.one.label
         load.until_ended(5)
+        assert service.log.read_text().count("loading the engine") == loads == 2
     outcome = load.outcome()
     assert (outcome.failed, outcome.lost, outcome.changed, outcome.twice, outcome.refused) == (0, 0, 0, 0, 0)
     answered = [note.facts["version"] for note in load.ends]
     assert set(answered) == {versions.one.version_digest, versions.two.version_digest}
     assert answered[-1] == versions.one.version_digest
-    swaps = stats(service)["swaps"]
-    assert (swaps["succeeded"], swaps["failed"]) == (2, 0) and swaps["last_s"] < 1.0
     metrics = service.text("/metrics")
     assert 'videogen_swaps_total{outcome="succeeded"} 2.0' in metrics
     assert "videogen_swap_seconds " in metrics and "videogen_swap_longest_gap_seconds " in metrics
 
 
-def test_a_champion_that_cannot_be_served_leaves_the_old_one_in_service(served, versions):
+def test_a_champion_that_cannot_be_served_leaves_the_old_one_in_service(served, versions, tmp_path):
     service = served.service
-    with Load(served.journal, service, callers=1) as load:
+    assert admitted(service) == versions.one.version_digest
+    with Load(tmp_path, service, callers=1) as load:
         champions.promote(served.store, versions.grey)
         until(lambda: stats(service)["warnings"])
         (told,) = stats(service)["warnings"]
@@ -94,5 +108,60 @@ def test_a_champion_that_cannot_be_served_leaves_the_old_one_in_service(served, 
         until(lambda: not stats(service)["warnings"])
     assert {note.facts["version"] for note in load.ends} == {versions.one.version_digest}
     assert load.outcome().failed == 0
-    assert [one["digest"] for one in stats(service)["versions"]] == [versions.one.version_digest]
+    assert versions.grey.version_digest not in {one["digest"] for one in stats(service)["versions"]}
     assert 'videogen_swaps_total{outcome="failed"} 1.0' in service.text("/metrics")
+
+
+@asynccontextmanager
+async def without_room(versions, folder):
+    """A service of version 1 in this process, where there is never room for two."""
+    with ThreadPoolExecutor(4) as executor, Store.open(f"embedded:{folder}/store") as store:
+        champions.promote(store, versions.one)
+        url = versions.artifacts.url
+        config = EngineConfig(artifacts_url=url, artifacts_cache=url, streams=1, batch_max=2)
+        maker = Maker(store, config, Versions(), Changes(), "me", executor)
+        get = partial(prepare, store=store, artifacts=versions.artifacts, device=cpu())
+        swapper = Swapper(maker, champions.MODEL, get, lambda digest, loaded, pid: False)
+        service = Service(maker, swapper=swapper)
+        await maker.start(*get(champions.MODEL))
+        swapper.generation = store.champion_generation(champions.MODEL)
+        yield service
+        await service.stop(5.0)
+
+
+async def answered(service, seed):
+    job = await service.submit({"prompt": "a red ring", "seed": seed}, CALLER)
+    async for ended in service.watch(job.id, CALLER):
+        job = ended
+    return job
+
+
+def test_without_room_for_both_the_old_one_ends_its_work_and_comes_back_if_the_new_one_fails(versions, tmp_path):
+    async def run():
+        async with without_room(versions, tmp_path) as service:
+            swapper, store = service.swapper, service.store
+            jobs = [asyncio.create_task(answered(service, seed)) for seed in range(8)]
+            await asyncio.sleep(0.05)
+            champions.promote(store, versions.two)
+            swap = asyncio.create_task(swapper.look())
+            while not swap.done():
+                jobs.append(asyncio.create_task(answered(service, len(jobs))))
+                await asyncio.sleep(0.2)
+            await swap
+            ends = await asyncio.gather(*jobs)
+            assert {end.status for end in ends} == {"completed"}
+            assert {end.label for end in ends} == {versions.one.label, versions.two.label}
+            assert list(service.versions.loaded) == [versions.two.version_digest] and not service.warnings
+            champions.promote(store, versions.grey)
+            swap = asyncio.create_task(swapper.look())
+            while service.versions.current.label != versions.grey.label:
+                await asyncio.sleep(0.01)
+            meanwhile = asyncio.create_task(answered(service, 1000))
+            await swap
+            assert service.ready and "one colour" in service.warnings[0]
+            assert service.versions.current.label == versions.two.label
+            assert (await answered(service, 1001)).status == "completed"
+            failed = await meanwhile
+            assert failed.status == "failed" and "one colour" in failed.error.message
+
+    asyncio.run(run())

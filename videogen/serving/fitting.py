@@ -1,49 +1,53 @@
-"""Whether a version fits into memory beside those that are loaded: what it needs, by its files, and what is free."""
+"""Whether a version fits into memory beside those that are loaded: what they take tells what it will, by its size."""
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
+
+import psutil
 
 from videogen.artifacts import Artifacts
 from videogen.devices import Device
-from videogen.engines.cache import ENGINE_KIND
 from videogen.resolve import WEIGHTS
-from videogen.serving.engine.messages import VersionToLoad
 
-OF_FILES, AT_LEAST = 4.0, 256 * 2**20
-"""Bytes of memory to a byte of an engine's files, and what the smallest one takes."""
 RESERVE = 0.05
 """Share of what is free that stays so."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def fits(to_load: VersionToLoad, artifacts: Artifacts, device: Device) -> bool:
-    """Is there room on `device` for one more? Raises ArtifactMissing without its files."""
-    return needed(to_load, artifacts) <= (1 - RESERVE) * free(device)
+def fits(digest: str, loaded: Collection[str], pid: int, artifacts: Artifacts, device: Device) -> bool:
+    """Is there room on `device` for version `digest` beside the versions `loaded` in process `pid`?
+
+    It is expected to take as much to a byte of its weights as they do, libraries and buffers included. Raises
+    ArtifactMissing.
+    """
+    there = sum(artifacts.manifest(WEIGHTS, one).size for one in loaded)
+    used, free = _of_machine(pid) if device.kind == "cpu" else _of_gpu(device)
+    return there == 0 or used * artifacts.manifest(WEIGHTS, digest).size <= (1 - RESERVE) * free * there
 
 
-def needed(to_load: VersionToLoad, artifacts: Artifacts) -> int:
-    """Bytes, estimated from the files of its engine; from its weights where that is still to be built."""
-    is_built = to_load.engine_key is not None and artifacts.has(ENGINE_KIND, to_load.engine_key)
-    found = (ENGINE_KIND, to_load.engine_key) if is_built else (WEIGHTS, to_load.version_digest)
-    return AT_LEAST + int(OF_FILES * artifacts.manifest(*found).size)
+def _of_machine(pid: int) -> tuple[int, int]:
+    """Bytes that the process has, none if it is gone, and that the machine and its container have left."""
+    try:
+        used = psutil.Process(pid).memory_info().rss
+    except psutil.NoSuchProcess:
+        used = 0
+    return used, min(psutil.virtual_memory().available, left_to_container(CGROUP))
 
 
-def free(device: Device) -> int:
-    """Bytes that are free on it: of a GPU or slice its own, of a CPU what the machine and its container have left."""
-    if device.kind == "cpu":
-        import psutil
-
-        return min(psutil.virtual_memory().available, _left_to_container(CGROUP))
+def _of_gpu(device: Device) -> tuple[int, int]:
+    """Bytes that are in use, by whomever, and that are free."""
     nvml = importlib.import_module("pynvml")
     nvml.nvmlInit()
     try:
-        return nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device.id)).free
+        memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device.id))
     finally:
         nvml.nvmlShutdown()
+    return memory.used, memory.free
 
 
-def _left_to_container(folder: Path) -> int:
-    """What cgroup v2 allows beyond what is in use and cannot be dropped; without a limit, more than there is."""
+def left_to_container(folder: Path) -> int:
+    """Bytes that cgroup v2 allows beyond those in use that cannot be dropped; without a limit, more than there are."""
     try:
         limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from videogen.errors import EngineError, EngineUnavailable, InvalidRequest, StoreUnavailable, VideogenError
 from videogen.resolve import champion_of
@@ -12,7 +12,7 @@ from videogen.serving.making import Maker
 from videogen.serving.preparing import Prepared
 from videogen.serving.probing import probe
 from videogen.serving.versions import ServedVersion
-from videogen.store.records import Json
+from videogen.store.records import Claim, Json
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
@@ -25,9 +25,9 @@ PAUSE_S = (0.1, 30.0)
 
 
 class Swapper:
-    """One model's. `prepare` gives what a reference stands for by now; `fits` tells whether there is memory for it.
+    """One model's. `prepare` gives what a reference stands for by now; both run in the maker's threads.
 
-    Both run in the maker's threads.
+    `fits` tells whether there is memory for a version, by its digest, beside those that are loaded in a process.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Swapper:
         maker: Maker,
         model: str,
         prepare: Callable[[str], Prepared],
-        fits: Callable[[VersionToLoad], bool] = lambda to_load: True,
+        fits: Callable[[str, Collection[str], int], bool],
     ) -> None:
         self.maker, self.model, self.prepare, self.fits = maker, model, prepare, fits
         self.generation = 0
@@ -113,15 +113,16 @@ class Swapper:
 
     async def _bring(self, version: ServedVersion, to_load: VersionToLoad, before: ServedVersion | None) -> None:
         """Loads a version beside the old one or, where there is no room for both, in its place."""
-        if not await self._has_room(to_load):
+        if not await self._has_room(version.version_digest):
             await self._let_go(None)
-        if before is None or await self._has_room(to_load):
+        if before is None or await self._has_room(version.version_digest):
             await self._load(version, to_load)
         else:
             await self._replace(before, version, to_load)
 
-    async def _has_room(self, to_load: VersionToLoad) -> bool:
-        return await self.maker.call(lambda: self.fits(to_load))
+    async def _has_room(self, digest: str) -> bool:
+        loaded, pid = tuple(self.maker.versions.loaded), self.maker.engine.pid
+        return pid is None or await self.maker.call(lambda: self.fits(digest, loaded, pid))
 
     async def _load(self, version: ServedVersion, to_load: VersionToLoad) -> None:
         await self.maker.load(version, to_load)
@@ -151,8 +152,9 @@ class Swapper:
         try:
             await self._unload(old.version_digest)
             await self._load(version, to_load)
-        except EngineError:
+        except EngineError as error:
             await self._restore(old, old_to_load)
+            await self._refuse(version, str(error))
             raise
         finally:
             self.maker.down = None
@@ -168,6 +170,20 @@ class Swapper:
                 logger.error("%s cannot be loaded again yet: %s", old.label, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, slowest)
+
+    async def _refuse(self, version: ServedVersion, why: str) -> None:
+        """Fails what was accepted for a version that then could not be served."""
+        maker, lease_s = self.maker, self.maker.limits.lease_s
+
+        def fail() -> list[Claim]:
+            claims = maker.store.claim_lane("interactive", maker.holder, lease_s, 16, version.version_digest)
+            for claim in claims:
+                maker.store.fail(claim, why, retry=False)
+            return claims
+
+        while claims := await maker.call(fail):
+            for claim in claims:
+                maker.changes.tell(claim.generation)
 
     async def _let_go(self, kept: str | None) -> None:
         versions = self.maker.versions

@@ -8,7 +8,6 @@ import pytest
 
 from tests.fixtures.random_models import write_random_tiny
 from tests.serving.engine.running import engine, job
-from videogen.artifacts import Artifacts
 from videogen.device_leases import is_wanted, lease_device
 from videogen.devices import cpu
 from videogen.engines.builders import builder_for
@@ -29,13 +28,12 @@ GATE_DB = 30.0
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, shared_artifacts):
     """A small model of four steps, its engine in the cache."""
     folder = write_random_tiny(tmp_path_factory.mktemp("model") / "tiny", steps=4)
-    root = tmp_path_factory.mktemp("artifacts")
-    artifacts, digest = Artifacts(str(root)), build_manifest(folder).digest
+    artifacts, digest = shared_artifacts, build_manifest(folder).digest
     key = ensure_engine(artifacts, folder, digest, builder_for("onnxruntime"), "fp32").key.digest
-    config = EngineConfig(artifacts_url=str(root), artifacts_cache=str(root), streams=1, batch_max=4)
+    config = EngineConfig(artifacts_url=artifacts.url, artifacts_cache=artifacts.url, streams=1, batch_max=4)
     version = VersionToLoad(digest, "videogen-tiny@1", str(folder), engine_key=key, precision="fp32")
     return SimpleNamespace(folder=folder, artifacts=artifacts, key=key, config=config, version=version)
 
