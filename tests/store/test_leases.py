@@ -216,3 +216,39 @@ def test_what_a_drain_reads_for_a_request_does_not_grow_with_its_batch(count):
             store.publish(claim, claim.generation.encode(), {})
         answered += len(claims)
     assert answered == count and read < 5 * count
+
+
+def test_what_is_submitted_may_be_claimed_in_the_same_breath(store, clock):
+    asked = accepted(1)
+    record, (claim,) = store.submit_and_claim(asked, "a", 10.0, "service")
+    assert (record.id, record.state, record.source) == (asked.id, "queued", "service")
+    assert (claim.holder, claim.attempt, claim.request) == ("a", 1, asked)
+    assert store.request(asked.id).state == "running"
+    twin = asked.model_copy(update={"id": new_id()})
+    joined, none = store.submit_and_claim(twin, "b", 10.0)
+    assert (joined.state, none) == ("running", [])
+    video = store.publish(claim, b"mp4", {})
+    assert {store.request(one).video for one in (asked.id, twin.id)} == {video.digest}
+    again, none = store.submit_and_claim(asked.model_copy(update={"id": new_id()}), "b", 10.0)
+    assert (again.state, again.video, again.progress, none) == ("done", video.digest, 1.0, [])
+    assert store.request(again.id) == again
+
+
+def test_what_rests_after_a_failure_is_not_claimed_by_who_asks_for_it_again(store, clock):
+    asked = accepted(1)
+    _, (claim,) = store.submit_and_claim(asked, "a", 10.0)
+    store.fail(claim, "no luck", retry=True)
+    twin, none = store.submit_and_claim(asked.model_copy(update={"id": new_id()}), "b", 10.0)
+    assert (twin.state, none) == ("queued", [])
+
+
+def test_a_submission_and_a_publication_cost_few_calls_of_the_backend(store):
+    calls = []
+    for name in ("read_many", "write_many"):
+        method = getattr(store.records, name)
+        setattr(store.records, name, lambda *a, _n=name, _m=method, **k: (calls.append(_n), _m(*a, **k))[1])
+    _, (claim,) = store.submit_and_claim(accepted(1), "a", 10.0)
+    assert calls.count("read_many") == 3 and calls.count("write_many") == 4, calls
+    calls.clear()
+    store.publish(claim, b"mp4", {})
+    assert calls.count("read_many") == 2 and calls.count("write_many") == 6, calls

@@ -20,6 +20,7 @@ from typing import TypeVar
 from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed, Executing, News
 from videogen.errors import EngineError, EngineUnavailable, LeaseLost, StoreUnavailable, VideogenError
 from videogen.outlasting import outlasting
+from videogen.requests import AcceptedRequest
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import (
     Died,
@@ -38,7 +39,7 @@ from videogen.serving.observing import Observer, Outcome
 from videogen.serving.reporting import EngineReport, ended
 from videogen.serving.versions import ServedVersion, Versions
 from videogen.serving.views import device_seconds
-from videogen.store.records import Claim, Json, RequestRecord
+from videogen.store.records import Claim, Json
 from videogen.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,8 @@ class Maker:
     seconds_each: float = 0.1
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _taking: bool = True
+    _was_full: bool = True
+    """Was there no room when the queue was looked at last?"""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _to_load: dict[str, VersionToLoad] = field(default_factory=dict)
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
@@ -170,6 +173,11 @@ class Maker:
         """Something was queued here just now."""
         self._wake.set()
 
+    def _has_room(self) -> None:
+        """A place has become free; the queue is looked at if something may have waited for that."""
+        if self._was_full:
+            self._wake.set()
+
     @property
     def room(self) -> int:
         """How many more may be taken from the queue. What runs have lent does not keep anybody waiting there."""
@@ -179,18 +187,18 @@ class Maker:
         own = sum(held.lent is None for held in self.in_hand.values())
         return min(ahead, self.limits.most_ahead) - own
 
-    def claim_now(self, record: RequestRecord) -> list[Claim]:
-        """Takes a request that was queued just now, if there is room: in the store's thread, right after submitting."""
-        if record.state != "queued" or record.version_digest not in self.versions.loaded or self.room <= 0:
-            return []
-        return self.store.claim([record.id], self.holder, self.limits.lease_s, 1)
+    def takes(self, accepted: AcceptedRequest) -> bool:
+        """Would it be made here at once?"""
+        return accepted.version_digest in self.versions.loaded and self.room > 0
 
     async def _claim(self) -> None:
         pause, slowest = self.limits.poll_s
         while True:
             found: list[Claim] = []
             try:
-                if (room := self.room) > 0:
+                room = self.room
+                self._was_full = room <= 0
+                if room > 0:
                     found = await self.call(lambda room=room: self._claim_some(min(room, 16)))
             except VideogenError as error:  # one damaged record must not end the claiming of others
                 logger.warning("nothing can be claimed: %s", error)
@@ -202,7 +210,7 @@ class Maker:
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
-            pause = self.limits.poll_s[0] if self._wake.is_set() else min(2 * pause, slowest)
+            pause = min(2 * pause, slowest)
 
     def _claim_some(self, most: int) -> list[Claim]:
         for digest in list(self.versions.loaded):
@@ -299,7 +307,7 @@ class Maker:
             return False
         del self.in_hand[claim.request.id]
         self.engine.cancel(claim.request.id)
-        self._wake.set()
+        self._has_room()
         return True
 
     # What the engine tells
@@ -341,7 +349,7 @@ class Maker:
 
     async def _publish(self, held: InHand, event: Finished) -> None:
         claim = held.claim
-        self._wake.set()
+        self._has_room()
         if (spent := device_seconds(event.facts)) > 0:
             self.seconds_each += 0.1 * (spent - self.seconds_each)
         facts, finished_at = self._facts(held, event.facts), time.monotonic()

@@ -29,6 +29,7 @@ class ServiceMetrics(Observer):
         self.store_metrics = store_metrics or StoreMetrics()
         self.registry = registry = prometheus.CollectorRegistry()
         self._models: set[str] = set()
+        self._started: set[str] = set()
 
         def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
             return prometheus.Counter(f"videogen_{name}", text, labels, registry=registry)
@@ -129,8 +130,10 @@ class ServiceMetrics(Observer):
         return model in self._models
 
     def _start(self, model: str) -> None:
-        """The series of a version that came now, at 0."""
-        name = self._model(model)
+        """The series of a version that comes for the first time, at 0."""
+        if (name := self._model(model)) in self._started:
+            return
+        self._started.add(name)
         for priority in PRIORITIES:
             for cache in get_args(CacheUse):
                 self.jobs.labels(name, priority, cache)

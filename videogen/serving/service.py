@@ -38,6 +38,8 @@ HIDDEN = "hidden-request"
 """The kind of the records that say which requests their callers deleted."""
 MOST_LISTED = 5000
 """Requests, the latest first, among which a list looks for a caller's own."""
+SOURCE = "videogen serve"
+"""Who submitted, as the store keeps it."""
 ETA_S = 1.0
 MOST_ETAS = 10_000
 POLL_S = (0.1, 1.0)
@@ -117,9 +119,10 @@ class Service:
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
-        job, claims = await self.maker.call(lambda: self._enter(accepted, key))
+        has_room = self.maker.takes(accepted)
+        job, claims = await self.maker.call(lambda: self._enter(accepted, key, has_room))
         self.maker.take(claims)
-        if not claims:
+        if job.state == "queued" and not claims:
             self.maker.wake()
         cache = job.usage.cache if job.usage else "miss" if claims or job.state == "queued" else "joined"
         if job.id != accepted.id:  # the same idempotency key once more
@@ -160,9 +163,15 @@ class Service:
         stats = self.maker.stats
         return 0.0 if stats is None else stats.work_s
 
-    def _enter(self, accepted: AcceptedRequest, key: Idempotency | None) -> tuple[VideoJob, list[Claim]]:
-        record = self.store.submit(accepted, "videogen serve", key)
-        claims = self.maker.claim_now(record)
+    def _enter(
+        self, accepted: AcceptedRequest, key: Idempotency | None, has_room: bool
+    ) -> tuple[VideoJob, list[Claim]]:
+        holder, lease_s = self.maker.holder, self.maker.limits.lease_s
+        claims: list[Claim] = []
+        if has_room:
+            record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
+        else:
+            record = self.store.submit(accepted, SOURCE, key)
         return self._look(record, waits=not claims), claims
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:

@@ -116,15 +116,18 @@ class Generations:
         ]
         return [record is not None for record in self.records.write_many(writes)]
 
-    def finish(self, claim: Claim, video: str) -> None:
+    def finish(self, claim: Claim, video: str) -> GenerationState:
         """The moment in which a generation has its one video. Raises LeaseLost; doing it twice is no error."""
         operations = (Set("state", "done"), Set("video", video), Set("error", None), Set("progress", 1.0))
         write = self._holder_write(claim, *operations, ttl=self.limits.keep_videos)
-        if self.records.write(write) is None:
-            now = self.records.read("generation", claim.generation)
-            mine = now is not None and now.bins.get("token") == claim.token
-            if not (mine and now is not None and now.bins.get("state") == "done" and now.bins.get("video") == video):
-                raise _lost(claim)
+        if self.records.write(write) is not None:
+            return GenerationState(claim.generation, "done", claim.attempt, video=video, progress=1.0, exists=True)
+        now = self.records.read("generation", claim.generation, aged=True)
+        mine = now is not None and now.bins.get("token") == claim.token
+        state = _state(claim.generation, now)
+        if not mine or state is None or (state.state, state.video) != ("done", video):
+            raise _lost(claim)
+        return state
 
     def fail(self, claim: Claim, error: str, final: bool) -> None:
         """Gives the lease back with an error: for good if `final`, else to rest for a while. Raises LeaseLost."""

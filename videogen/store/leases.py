@@ -64,6 +64,14 @@ class Leases:
             self._ended = (batch, set())
         return [request_id for request_id in request_ids if request_id not in self._ended[1]]
 
+    def claim_submitted(
+        self, record: RequestRecord, state: GenerationState | None, holder: str, lease_s: float
+    ) -> list[Claim]:
+        """The lease on what a request waits for that was resolved just now, [] if it is another's or rests."""
+        if record.state != "queued" or record.accepted is None or state is None or state.retry_in:
+            return []
+        return self.generations.claim([(state, record.accepted)], holder, lease_s)
+
     def claim_lane(self, lane: Lane, holder: str, lease_s: float, limit: int, version: str | None) -> list[Claim]:
         """Up to `limit` leases on what waits in a lane outside of batches and can be made together.
 
@@ -138,8 +146,8 @@ class Leases:
         who looks at the requests, finishes what was left.
         """
         digest = self.videos.put(claim.generation, mp4, provenance)
-        self.generations.finish(claim, digest)
-        self._waiting(claim.generation)
+        state = self.generations.finish(claim, digest)
+        self.queue.answer(self.generations.waiters(claim.generation), state)
         return self.videos.get(digest, claim.generation)
 
     def fail(self, claim: Claim, error: str, retry: bool) -> None:

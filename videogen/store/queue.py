@@ -1,7 +1,7 @@
 """Requests: how they enter, what is known of them, and how they end."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from videogen.store.turns import Turns
 from videogen.store.videos import Videos
 
 T = TypeVar("T")
+Resolved = tuple[RequestRecord | None, GenerationState | None]
 LIVE = either(Is("state", "queued"), Is("state", "assigned"))
 CHUNK = 100
 SLOW_SUBMIT_S = 60.0
@@ -46,34 +47,41 @@ class RequestQueue:
         self.dead = Journal(records, "dead-letters", limits.keep_requests)
         self.pace = Pace(records)
 
-    def submit(self, accepted: AcceptedRequest, source: str) -> RequestRecord:
+    def submit(self, accepted: AcceptedRequest, source: str) -> tuple[RequestRecord, GenerationState | None]:
         """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""
         key, now = self.generations.key(accepted), self.records.now()
         generation = self.generations.read_many([key])[0]
         record = _new_record(accepted, key, source, now)
         if generation.state == "done" and self._has_video(generation):
-            self._create_done(record, generation)
+            record = replace(record, state="done", video=generation.video, ended_at=now)
+            created = self._create_done(record)
         else:
             if generation.state in ("failed", "done"):
                 self.generations.reopen(generation)
             request = accepted.request
-            self._create(replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority, now)))
+            record = replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority, now))
+            created = self._create(record)
         self.records.flush()
-        return self.get(accepted.id)
+        found, state = (self._resolved([record]) if created else self.resolve([record.id]))[0]
+        if found is None:
+            raise RecordNotFound(f"there is no request {record.id}")
+        return found, state
 
-    def _create_done(self, record: RequestRecord, generation: GenerationState) -> None:
+    def _create_done(self, record: RequestRecord) -> bool:
         self.records.write(self.ended.put(record.id))
-        operations = _as_operations(replace(record, state="done", video=generation.video, ended_at=record.submitted_at))
-        self.records.write(Write("request", record.id, operations, create="only", ttl=self.limits.keep_requests))
+        write = Write("request", record.id, _as_operations(record), create="only", ttl=self.limits.keep_requests)
+        return self.records.write(write) is not None
 
-    def _create(self, record: RequestRecord) -> None:
+    def _create(self, record: RequestRecord) -> bool:
         request = _accepted(record).request
         entry = self.live.put(request.lane, record.turn, record.id, record.submitted_at)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
         if self.records.write(Write("request", record.id, _as_operations(record), create="only")) is None:
             self._leave_to_first(record)
-        elif self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
+            return False
+        if self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
             self.records.write(self.live.put(request.lane, record.turn, record.id))
+        return True
 
     def _leave_to_first(self, record: RequestRecord) -> None:
         """Gives up the turn that was taken for a request which somebody had submitted before."""
@@ -92,13 +100,24 @@ class RequestQueue:
         """Requests as they are now; those that should have ended do so first."""
         return [record for record, _ in self.resolve(request_ids)]
 
-    def resolve(self, request_ids: Sequence[str]) -> list[tuple[RequestRecord | None, GenerationState | None]]:
+    def resolve(self, request_ids: Sequence[str]) -> list[Resolved]:
         """Each request with its generation, if it is live; those that should have ended do so first."""
-        records = self._read(request_ids)
+        return self._resolved(self._read(request_ids))
+
+    def answer(self, request_ids: Sequence[str], generation: GenerationState) -> None:
+        """Ends those of the requests that wait for a generation, which ended just now."""
+        self._settled(self._read(request_ids), {generation.key: generation})
+
+    def _resolved(self, records: Sequence[RequestRecord | None]) -> list[Resolved]:
         keys = list(dict.fromkeys(record.generation for record in records if record and record.is_live))
-        states = dict(zip(keys, self.generations.read_many(keys), strict=True))
-        states = self._without_worn_out(self._without_lost_videos(states))
-        live = [record for record in records if record is not None and record.is_live]
+        states = dict(zip(keys, self.generations.read_many(keys), strict=True)) if keys else {}
+        return self._settled(records, self._without_worn_out(self._without_lost_videos(states)))
+
+    def _settled(
+        self, records: Sequence[RequestRecord | None], states: Mapping[str, GenerationState]
+    ) -> list[Resolved]:
+        """`states` are those of the live ones' generations; of others that is left alone."""
+        live = [record for record in records if record is not None and record.is_live and record.generation in states]
         now = self.records.now() if any(record.deadline_at is not None for record in live) else 0.0
         ends = {record.id: end for record in live if (end := self._due_end(record, states[record.generation], now))}
         if ends:
@@ -136,7 +155,7 @@ class RequestQueue:
         for state in worn:
             self.generations.give_up(state)
         keys = [state.key for state in worn]
-        return states | dict(zip(keys, self.generations.read_many(keys), strict=True))
+        return states | dict(zip(keys, self.generations.read_many(keys), strict=True)) if keys else states
 
     def _has_video(self, generation: GenerationState) -> bool:
         return generation.video in self.videos.are_whole([generation.video or ""])
@@ -148,9 +167,12 @@ class RequestQueue:
             Write("request", request_id, _end_operations(end, now), "never", LIVE, self.limits.keep_requests)
             for request_id, (_, end) in ends.items()
         ]
-        ended = [name for name, done in zip(ends, self.records.write_many(writes), strict=True) if done is not None]
-        self.settle([replace(ends[name][0], state=ends[name][1].state) for name in ended])
-        return {record.id: record for record in self._read(list(ends)) if record is not None}
+        done = dict(zip(ends, self.records.write_many(writes), strict=True))
+        ended = [_ended(*ends[name], now) for name, record in done.items() if record is not None]
+        self.settle(ended)
+        missed = [name for name, record in done.items() if record is None]
+        others = self._read(missed) if missed else []
+        return {record.id: record for record in (*ended, *others) if record is not None}
 
     def settle(self, records: Iterable[RequestRecord]) -> None:
         """What follows a request's end: into the journals, off the waiting list, and last out of the live index."""
@@ -291,6 +313,13 @@ def _end_operations(end: End, now: float) -> tuple[Set, ...]:
     return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error), attempts
 
 
+def _ended(record: RequestRecord, end: End, now: float) -> RequestRecord:
+    """As `_end_operations` leave it."""
+    error = end.error and noted(end.error)
+    changed = replace(record, state=end.state, ended_at=now, video=end.video, error=error, attempts=end.attempts)
+    return replace(changed, progress=0.0)
+
+
 def _from_record(request_id: str, record: Record) -> RequestRecord:
     """Raises RecordDamaged or InvalidRequest if it is not what `_as_operations` wrote."""
     for name in ("state", "generation", "version_digest", "label", "lane", "priority", "source"):
@@ -309,7 +338,7 @@ def _from_record(request_id: str, record: Record) -> RequestRecord:
     return RequestRecord(id=request_id, accepted=accepted, **bins)  # ty: ignore[invalid-argument-type]
 
 
-def _seen(record: RequestRecord | None, states: dict[str, GenerationState]) -> RequestRecord | None:
+def _seen(record: RequestRecord | None, states: Mapping[str, GenerationState]) -> RequestRecord | None:
     """With what its generation adds: a live request is running while its generation is held."""
     if record is None:
         return None

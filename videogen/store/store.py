@@ -17,7 +17,7 @@ from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
 from videogen.store.dead_letters import DeadLetters
-from videogen.store.generations import Generations
+from videogen.store.generations import Generations, GenerationState
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.leases import Leases
 from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
@@ -89,10 +89,28 @@ class Store:
         A video that is there answers it at once, a generation that runs answers it too when it is done. The same id
         twice is one request, and so is the same `idempotency` of one tenant: InvalidRequest if it came with another.
         """
+        return self._submit(accepted, source, idempotency)[0]
+
+    def submit_and_claim(
+        self,
+        accepted: AcceptedRequest,
+        holder: str,
+        lease_s: float,
+        source: str = "",
+        idempotency: Idempotency | None = None,
+    ) -> tuple[RequestRecord, list[Claim]]:
+        """`submit`, and at once the lease on what the request waits for, unless it is answered or another has that."""
+        record, state = self._submit(accepted, source, idempotency)
+        return record, self._leases.claim_submitted(record, state, holder, lease_s)
+
+    def _submit(
+        self, accepted: AcceptedRequest, source: str, idempotency: Idempotency | None
+    ) -> tuple[RequestRecord, GenerationState | None]:
         if idempotency is not None:
             accepted = self._keys.first(accepted, idempotency)
-            if known := self._queue.get_many([accepted.id])[0]:
-                return known
+            known, state = self._queue.resolve([accepted.id])[0]
+            if known is not None:
+                return known, state
         return self._queue.submit(accepted, source)
 
     def request(self, request_id: str) -> RequestRecord:
