@@ -1,6 +1,6 @@
 """The HTTP face under load: one POST for a whole MP4, over kept connections, with as little work as can be.
 
-A general client costs several times the CPU for each request; here it would take it from the service on the same cores.
+On the same cores, a request's CPU is taken from the service: httpx takes more than five times that of this client.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -63,8 +63,7 @@ class Connection(asyncio.Protocol):
             self._answer = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the service closed the connection"))

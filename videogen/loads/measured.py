@@ -164,4 +164,4 @@ def percentile_curve(times: Iterable[float]) -> Sequence[tuple[float, float]]:
         return []
     most = math.log10(count)
     points = [most * number / 40 for number in range(41)]
-    return [(nines, 1000 * ordered[min(count, math.ceil(count * (1 - 10**-nines))) - 1]) for nines in points]
+    return [(nines, 1000 * ordered[min(count - 1, int(count * (1 - 10**-nines) + 1e-9))]) for nines in points]
