@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-aerospike test-faults pytest story lint types bench protos train-tiny constraints clean
+.PHONY: help setup demo dev test test-aerospike test-faults test-soak pytest story lint types bench protos train-tiny constraints clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-aerospike: $(READY) ## The store's tests on the server in AEROSPIKE_HOSTS; 
 
 test-faults: $(READY) ## Kill workers and servers under the store (some eight minutes); AEROSPIKE_ASD as above
 	$(BIN)/python -m pytest -m faults tests/faults
+
+test-soak: $(READY) ## The service in long runs: champions changed, processes killed, memory watched (some ten minutes)
+	$(BIN)/python -m pytest -m soak tests/soak
 
 story: $(READY) ## The demo as a test: told from nothing, checked, told again (some eight minutes)
 	$(BIN)/python -m pytest -m story tests/deploy/test_demo.py

@@ -39,20 +39,19 @@ class Outcome:
 
 
 class Load:
-    """`replicas` may be changed while it runs: a caller goes on to one that answers. Left, everybody's last has ended.
+    """Replicas may come and go: a caller asks on until one answers. When it is left, everybody's last has ended.
 
-    `journal` is a folder. `fields` are those of every request; each has a seed of its own.
+    `journal` is a folder. `fields` are those of every request; each has a seed of its own. Replicas log as JSON.
     """
 
-    def __init__(
-        self, journal: Path, *replicas: Serve, callers: int = 3, most: int | None = None, **fields: Any
-    ) -> None:
+    def __init__(self, journal: Path, *replicas: Serve, callers: int = 3, **fields: Any) -> None:
         journal.mkdir(parents=True, exist_ok=True)
         self.folder, self.replicas, self.fields = journal, list(replicas), fields
-        self.asked = itertools.count()
+        self._seeds = itertools.count()
         self.logs = {replica.log for replica in replicas}
-        self._most, self._over = most, threading.Event()
+        self._over = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
+        self._ended: list[str] = []
         self._errors: list[Exception] = []
 
     def __enter__(self) -> "Load":
@@ -63,12 +62,18 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None or self._most is None:
-            self._over.set()
+        self._over.set()
         for thread in self._threads:
             thread.join()
         if error is None:
             assert not self._errors, self._errors
+
+    def add(self, replica: Serve) -> None:
+        self.logs.add(replica.log)
+        self.replicas.append(replica)
+
+    def remove(self, replica: Serve) -> None:
+        self.replicas.remove(replica)
 
     @property
     def ends(self) -> list[Note]:
@@ -76,9 +81,9 @@ class Load:
 
     def until_ended(self, more: int) -> None:
         """Waits until so many more have ended."""
-        wanted, deadline = len(self.ends) + more, time.monotonic() + PATIENCE_S
-        while len(self.ends) < wanted:
-            assert time.monotonic() < deadline and not self._errors, (len(self.ends), wanted, self._errors)
+        wanted, deadline = len(self._ended) + more, time.monotonic() + PATIENCE_S
+        while len(self._ended) < wanted:
+            assert time.monotonic() < deadline and not self._errors, (len(self._ended), wanted, self._errors)
             time.sleep(0.02)
 
     def outcome(self) -> Outcome:
@@ -102,10 +107,7 @@ class Load:
         journal = Journal(self.folder / f"caller-{number}.jsonl")
         try:
             while not self._over.is_set():
-                seed = next(self.asked)
-                if self._most is not None and seed >= self._most:
-                    return
-                self._one(journal, seed)
+                self._one(journal, next(self._seeds))
         except Exception as error:
             self._errors.append(error)
 
@@ -120,8 +122,9 @@ class Load:
 
         accepted = self._patiently(submit)
         journal.note("accepted", id=accepted["id"], version=accepted["model_version"])
-        ended = self._patiently(lambda one: _ended(one, accepted["id"]))
+        ended = self._patiently(lambda one: _end_of(one, accepted["id"]))
         journal.note("ended", id=ended["id"], version=ended["model_version"], status=ended["status"])
+        self._ended.append(ended["id"])
 
     def _patiently(self, ask: Callable[[Serve], Mapping[str, Any] | None]) -> Mapping[str, Any]:
         """What the first replica that answers says."""
@@ -135,7 +138,7 @@ class Load:
         raise TimeoutError(f"nobody answered in {PATIENCE_S:.0f} s")
 
 
-def _ended(one: Serve, job_id: str) -> Mapping[str, Any] | None:
+def _end_of(one: Serve, job_id: str) -> Mapping[str, Any] | None:
     answer = one.ask(f"/v1/videos/{job_id}")
     return answer if answer.get("status") in ENDS else None
 

@@ -60,10 +60,17 @@ class Serve:
             time.sleep(0.05)
         return job
 
-    def engine(self) -> int:
-        """The pid of its engine process."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return next(int(c) for c in children if "serving.engine" in Path(f"/proc/{c}/cmdline").read_text())
+    def engine(self, after: int | None = None, seconds: float = SECONDS) -> int:
+        """The pid of its engine process, once there is one that is not `after`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            for child in children:
+                cmdline = Path(f"/proc/{child}/cmdline")
+                if int(child) != after and cmdline.exists() and "serving.engine" in cmdline.read_text():
+                    return int(child)
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+from tests.serving.conftest import shared_artifacts  # noqa: F401
