@@ -80,9 +80,10 @@ def serving(
     *options: str,
     name: str = "serve",
     synthetic: bool = True,
+    seconds: float = SECONDS,
     **environment: str,
 ) -> Iterator[Serve]:
-    """A replica that is ready, on a synthetic device or with the champion's networks; SIGTERM ends it."""
+    """A replica that is ready within `seconds`, on a synthetic device or with a champion's networks; SIGTERM ends it."""
     home.mkdir(parents=True, exist_ok=True)
     http, grpc, log = free_port(), free_port(), home / f"{name}.log"
     ours = {"VIDEOGEN_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
@@ -93,7 +94,7 @@ def serving(
     with log.open("w") as output:
         process = subprocess.Popen([*command, *options], env={**os.environ, **ours}, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + seconds
         while not (listens(http) and listens(grpc)):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
