@@ -36,10 +36,8 @@ def main() -> None:
         default_priority_level=2 if told["layout"] == "priority" else 0,
         default_queue_policy=policy if told["timeout_s"] else None,
     )
-    config = TritonConfig(
-        http_port=told["port"], grpc_port=told["port"] + 1, metrics_port=told["port"] + 2, http_address="127.0.0.1",
-        log_verbose=0,
-    )  # fmt: skip
+    grpc, metrics = told["other_ports"]
+    config = TritonConfig(http_port=told["port"], grpc_port=grpc, metrics_port=metrics, http_address="127.0.0.1")
     with Triton(config=config) as triton:
         for name in ("short", "long") if told["layout"] == "split" else ("videos",):
             triton.bind(

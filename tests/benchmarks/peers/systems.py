@@ -107,7 +107,12 @@ class Peer:
 
     def command(self, settings: Settings, device: Device, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
         told = asdict(settings) | {"device": device.kind, "fixed_s": device.fixed_s, "each_s": device.each_s}
-        told |= {"port": port, "model": str(SHIPPED / VERSION), "turn": str(folder / "turn")}
+        told |= {
+            "port": port,
+            "other_ports": (free_port(), free_port()),
+            "model": str(SHIPPED / VERSION),
+            "turn": str(folder / "turn"),
+        }
         told |= {"sample": str(folder / "sample.mp4")}
         (folder / "sample.mp4").write_bytes(sample())
         ours = {"PEER": json.dumps(told), "PATH": f"{self.python.parent}:{os.environ['PATH']}"}
