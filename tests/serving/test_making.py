@@ -4,30 +4,24 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.serving.in_process import CALLER, Heard, end_of, run, served, until
 from videogen.serving.changes import Changes
-from videogen.serving.engine.messages import EngineConfig, Synthetic
-from videogen.serving.jobs import Caller
+from videogen.serving.engine.messages import EngineConfig, EngineJob, Synthetic
+from videogen.serving.in_hand import Making
 from videogen.serving.making import Maker
 from videogen.serving.preparing import synthetic
 from videogen.serving.service import Service
 from videogen.serving.versions import Versions
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.records import StoreLimits
 from videogen.store.store import Store
 
-CALLER = Caller("default", None, frozenset({"user", "admin"}))
-SECONDS = 60.0
-
-
-async def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+POISON = "a poisonous ring"
 
 
 def engines() -> set[int]:
@@ -64,3 +58,79 @@ def test_an_engine_process_that_dies_while_it_comes_up_has_one_successor_and_no_
 
     with ThreadPoolExecutor(4) as executor, Store.open(f"embedded:{tmp_path / 'store'}") as store:
         asyncio.run(run(store, executor))
+
+
+def given_to(maker: Maker, killed_by: str | None = None) -> list[EngineJob]:
+    """What the engine process is given from now on; it is killed as soon as it gets `killed_by`, before it can tell."""
+    run, found = maker.engine.run, list[EngineJob]()
+
+    def give(job: EngineJob) -> None:
+        found.append(job)
+        run(job)
+        if job.request["request"]["prompt"] == killed_by and maker.engine.pid is not None:
+            os.kill(maker.engine.pid, signal.SIGKILL)
+
+    maker.engine.run = give
+    return found
+
+
+def test_a_job_that_kills_the_engine_process_before_that_tells_of_it_fails_and_costs_nobody_a_video():
+    heard, making = Heard(), Making(restart_s=(0.05, 0.1))
+    store = Store(MemoryRecordStore(), StoreLimits(first_retry=0.1))
+
+    async def test() -> None:
+        async with served(store, Synthetic(fixed_s=0.05), making, observer=heard) as service:
+            given = given_to(service.maker, POISON)
+            fields = [{"prompt": "a red ring", "seed": n} for n in range(5)]
+            fields.insert(2, {"prompt": POISON})
+            jobs = [await service.submit(one, CALLER) for one in fields]
+            ends = [await end_of(service, job.id) for job in jobs]
+            poisoned = ends.pop(2)
+            assert [end.status for end in ends] == ["completed"] * 5
+            assert all(end.video.provenance["attempt"] == 1 for end in ends), "who merely waited pays for nothing"
+            assert poisoned.status == "failed" and "the engine process ended" in poisoned.error.message
+            assert sum(job.request["request"]["prompt"] == POISON for job in given) <= 2 + store.limits.max_attempts
+            assert heard.outcomes == {job.id: "completed" for job in ends} | {poisoned.id: "failed"}
+            await until(lambda: service.ready)
+
+    run(test)
+
+
+def test_a_job_that_is_handed_over_once_more_has_what_is_left_of_its_deadline():
+    async def test() -> None:
+        async with served(Store(MemoryRecordStore()), Synthetic(), Making(restart_s=(0.05, 0.1))) as service:
+            given = given_to(service.maker)
+            service.maker.engine.pause()
+            began = time.monotonic()
+            await service.submit({"prompt": "a red ring", "deadline": 50}, CALLER)
+            await until(lambda: given)
+            await asyncio.sleep(0.5)
+            os.kill(service.maker.engine.pid, signal.SIGKILL)
+            await until(lambda: len(given) == 2)
+            first, second = (job.deadline_in for job in given)
+            assert first <= 50
+            assert second <= 50 - 0.5
+            assert second == pytest.approx(50 - (time.monotonic() - began), abs=0.5)
+
+    run(test)
+
+
+@pytest.mark.parametrize("waits", ["in the engine", "in the store"])
+def test_a_job_whose_deadline_passes_ends_as_expired_and_its_callers_and_observers_are_told(waits):
+    heard, store = Heard(), Store(MemoryRecordStore())
+
+    async def test() -> None:
+        async with served(store, Synthetic(fixed_s=0.01), observer=heard) as service:
+            service.maker.engine.pause()
+            if waits == "in the store":
+                service.maker.down = "nothing is taken"
+            job = await service.submit({"prompt": "a red ring", "deadline": 1.0}, CALLER)
+            assert bool(service.maker.in_hand) == (waits == "in the engine")
+            end = await end_of(service, job.id)
+            assert (end.state, end.error.code) == ("expired", "deadline_exceeded")
+            await until(lambda: heard.ends)
+            await until(lambda: not service.maker.in_hand)
+            assert heard.outcomes == {job.id: "expired"}
+            service.maker.down = None
+
+    run(test)

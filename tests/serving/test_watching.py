@@ -1,24 +1,14 @@
 """How a job is followed: from this process's own knowledge while it is made here, from the store for all else."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 
-from videogen.serving.changes import Changes
-from videogen.serving.engine.messages import EngineConfig, Synthetic
-from videogen.serving.jobs import Caller
-from videogen.serving.making import Maker
-from videogen.serving.preparing import synthetic
-from videogen.serving.service import Service
-from videogen.serving.versions import Versions
+from tests.serving.in_process import CALLER, run, served
+from videogen.serving.engine.messages import Synthetic
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
-
-CALLER = Caller("default", None, frozenset({"user", "admin"}))
 
 
 class CountedRecords(MemoryRecordStore):
@@ -31,21 +21,6 @@ class CountedRecords(MemoryRecordStore):
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False):
         self.reads[kind] += 1
         return super().read_many(kind, keys, aged)
-
-
-@asynccontextmanager
-async def served(store: Store, device: Synthetic) -> AsyncIterator[Service]:
-    with ThreadPoolExecutor(4) as executor:
-        service = Service(Maker(store, EngineConfig(synthetic=device), Versions(), Changes(), "me", executor))
-        await service.maker.start(*synthetic())
-        try:
-            yield service
-        finally:
-            await service.stop(5.0)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60.0))
 
 
 def test_a_job_that_is_made_here_is_followed_by_its_steps_and_looked_up_at_its_end():

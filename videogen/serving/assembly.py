@@ -11,6 +11,7 @@ from functools import partial
 
 from videogen.devices import Device, find_devices
 from videogen.opening import open_artifacts
+from videogen.serving.admission import ServiceLimits
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, Synthetic
 from videogen.serving.fitting import fits
@@ -20,7 +21,7 @@ from videogen.serving.metrics import ServiceMetrics
 from videogen.serving.observing import Observers
 from videogen.serving.overview import Overview
 from videogen.serving.preparing import Prepared, prepare, synthetic
-from videogen.serving.service import Service, ServiceLimits
+from videogen.serving.service import Service
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import Tracing
 from videogen.serving.versions import ServedVersion, Versions

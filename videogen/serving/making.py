@@ -1,6 +1,6 @@
 """From the store's queue through the engine process back to the store: claim, run, keep alive, publish.
 
-The leases are this process's, whatever becomes of the engine: what a dead one had in a running batch is failed, to be
+The leases are this process's, whatever becomes of the engine: what killed it, as far as one can tell, is failed, to be
 tried again; what merely waited in it goes to its successor.
 """
 
@@ -18,10 +18,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed, Executing, News
-from videogen.errors import EngineError, EngineUnavailable, LeaseLost, StoreUnavailable, VideogenError
+from videogen.errors import EngineError, EngineUnavailable, LeaseLost, RecordNotFound, StoreUnavailable, VideogenError
 from videogen.outlasting import outlasting
 from videogen.requests import AcceptedRequest
+from videogen.scheduling.job import CLASSES
+from videogen.serving.admission import Pace
 from videogen.serving.changes import Changes
+from videogen.serving.deadlines import Deadlines
 from videogen.serving.engine.messages import (
     Died,
     EngineConfig,
@@ -29,48 +32,26 @@ from videogen.serving.engine.messages import (
     EngineJob,
     Failed,
     Finished,
+    Loaded,
     Loading,
     Progress,
     Stats,
     VersionToLoad,
 )
 from videogen.serving.engine_process import EngineProcess
+from videogen.serving.in_hand import InHand, Making, left
 from videogen.serving.observing import Observer, Outcome
+from videogen.serving.presence import Presence
 from videogen.serving.reporting import EngineReport, ended
+from videogen.serving.suspects import Suspects
 from videogen.serving.versions import ServedVersion, Versions
 from videogen.serving.views import device_seconds
 from videogen.store.records import Claim, Json
+from videogen.store.servers import Server
 from videogen.store.store import Store
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """How much is taken from the queue ahead of the device, and how often things are looked at. Times in seconds."""
-
-    ahead_s: float = 1.5
-    """Work that is taken from the queue before the device is free for it: its scheduler chooses among it."""
-    least_ahead: int = 8
-    most_ahead: int = 64
-    lease_s: float = 15.0
-    poll_s: tuple[float, float] = (0.02, 0.25)
-    """Between looks at a queue in which nothing was found, growing: other replicas' clients fill it too."""
-    restart_s: tuple[float, float] = (0.2, 30.0)
-    """Between a death of the engine process and its successor, growing while they die young."""
-    young_s: float = 60.0
-
-
-@dataclass(slots=True)
-class InHand:
-    """A claim that the engine has, and what it told of it. A `lent` one is a run's, which hears of it and renews it."""
-
-    claim: Claim
-    taken_at: float
-    lent: Callable[[News], None] | None = None
-    progress: float = 0.0
-    first_step_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +68,9 @@ class Maker:
     limits: Making = field(default_factory=Making)
     provenance: Mapping[str, Json] = field(default_factory=dict)
     engine: EngineProcess = field(init=False)
+    deadlines: Deadlines = field(init=False)
+    presence: Presence = field(init=False)
+    suspects: Suspects = field(default_factory=Suspects)
     _report: EngineReport = field(init=False)
     in_hand: dict[str, InHand] = field(default_factory=dict)
     publishing: dict[str, InHand] = field(default_factory=dict)
@@ -96,6 +80,9 @@ class Maker:
     """Why nothing is being made, None while something can be."""
     restarts: int = 0
     seconds_each: float = 0.1
+    """Of the device for one video, when it has enough to do: a moving average of those made here."""
+    step_s: float = 0.05
+    """Of one step as it goes now, whatever the batch."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _taking: bool = True
     _was_full: bool = True
@@ -110,17 +97,21 @@ class Maker:
     def __post_init__(self) -> None:
         self.engine = EngineProcess(self.config, self.heard)
         self._report = EngineReport(self.observer)
+        self.deadlines = Deadlines(self._has_ended)
+        self.presence = Presence(self.store, self.stands, self.limits.unserved_s)
 
     async def start(self, version: ServedVersion, to_load: VersionToLoad) -> None:
         """Starts the process with one version. Raises EngineError, and leaves nothing behind."""
         self._to_load = {version.version_digest: to_load}
+        self._spawn(self.presence.keep(self.call))
         try:
             await self.engine.start()
-            await self.engine.load(to_load)
+            self._learn(version, await self.engine.load(to_load))
             if not self.engine.alive:
                 raise EngineUnavailable("the engine process ended as soon as it was loaded")
         except BaseException:
             await self.engine.stop(0)
+            await self._leave()
             raise
         self.versions.admit(version)
         self.down, self._reviving, self._started_at = None, False, time.monotonic()
@@ -132,12 +123,31 @@ class Maker:
         await self.engine.load(to_load)
         self._to_load[version.version_digest] = to_load
 
+    def _learn(self, version: ServedVersion, loaded: Loaded) -> None:
+        """What a video takes, as far as the load's measurements tell it: those made later correct it."""
+        step_s = {int(batch): seconds for batch, seconds in loaded.step_s.items()}
+        steps = version.spec.num_inference_steps
+        self.step_s = step_s[min(step_s)]
+        self.seconds_each = steps * min(seconds / batch for batch, seconds in step_s.items())
+
     async def unload(self, digest: str) -> None:
         """Lets a version go once nothing of it is in hand."""
         while any(held.claim.request.version_digest == digest for held in self.in_hand.values()):
             await asyncio.sleep(0.05)
         self._to_load.pop(digest, None)
         await self.engine.unload(digest)
+
+    def stands(self) -> Server:
+        """What the other replicas are told of this one."""
+        current = self.versions.current
+        digests = {*self.versions.loaded, *self._to_load, *([current.version_digest] if current else [])}
+        return Server(self.holder, frozenset(digests), 1 / self.seconds_each)
+
+    def pace(self, accepted: AcceptedRequest) -> Pace:
+        """What admission goes by for a request."""
+        rank = CLASSES.index(accepted.request.priority)
+        lent = (held.claim.request.request for held in list(self.in_hand.values()) if held.lent is not None)
+        return Pace(self.stands(), self.step_s, sum(CLASSES.index(one.priority) <= rank for one in lent))
 
     def longest_gap(self, since: float) -> float:
         """The longest time without a step from `since` (monotonic seconds) until now."""
@@ -151,17 +161,24 @@ class Maker:
             async with asyncio.timeout(grace_s):
                 while self.in_hand and self.down is None:
                     await asyncio.sleep(0.02)
-        left = [held.claim for held in self.in_hand.values() if held.lent is None]
+        unused = [held.claim for held in self.in_hand.values() if held.lent is None]
         self._hand_back(list(self.in_hand.values()), "the service is ending")
         self.in_hand.clear()
         publishing = [task for task in self._tasks if task.get_name() == "publish"]
         if publishing:
             await asyncio.wait(publishing, timeout=max(grace_s, 5.0))
-        for task in self._tasks - set(publishing):
+        await self._leave()
+        await self.engine.stop(0 if unused else 1.0)
+        if unused:
+            await self.call(lambda: self.store.release(unused))
+
+    async def _leave(self) -> None:
+        """Ends what goes on beside the publishing, and tells the other replicas."""
+        self.deadlines.stop()
+        for task in [task for task in self._tasks if task.get_name() != "publish"]:
             task.cancel()
-        await self.engine.stop(0 if left else 1.0)
-        if left:
-            await self.call(lambda: self.store.release(left))
+        with contextlib.suppress(StoreUnavailable):
+            await self.call(lambda: self.store.servers.leave(self.holder))
 
     async def call(self, work: Callable[[], T]) -> T:
         """Runs a store call where it blocks nobody."""
@@ -181,7 +198,7 @@ class Maker:
     @property
     def room(self) -> int:
         """How many more may be taken from the queue. What runs have lent does not keep anybody waiting there."""
-        if not self._taking or self.down is not None:
+        if not self._taking or not self._gives:
             return 0
         ahead = max(self.limits.least_ahead, math.ceil(self.limits.ahead_s / self.seconds_each))
         own = sum(held.lent is None for held in self.in_hand.values())
@@ -194,6 +211,7 @@ class Maker:
     async def _claim(self) -> None:
         pause, slowest = self.limits.poll_s
         while True:
+            self._give_waiting()
             found: list[Claim] = []
             try:
                 room = self.room
@@ -222,37 +240,48 @@ class Maker:
         """Hands claims to the engine."""
         for claim in claims:
             self.in_hand[claim.request.id] = InHand(claim, time.monotonic())
-            if self.down is None:  # otherwise it goes to the next process
-                self._run(claim)
+            self.deadlines.add(claim.request)
             self.changes.tell(claim.generation)
         if claims:
+            self._give_waiting()
             self.observer.claimed(len(claims))
 
     def lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
         """Makes what another holds the lease of, beside the queue; or hands it back at once."""
         self.in_hand[claim.request.id] = held = InHand(claim, time.monotonic(), hear)
-        if self.down is None:
-            self._run(claim)
+        if self._gives:
+            self._give_waiting()
         else:
-            self._hand_back([held], self.down)
+            self._hand_back([held], self.down or "a job that may end the engine process is tried alone")
 
     def take_back(self, request_ids: Iterable[str]) -> None:
         """Who lent these does not want them any more."""
         for request_id in request_ids:
             held = self.in_hand.get(request_id)
             if held is not None and held.lent is not None:
-                del self.in_hand[request_id]
+                self._out(request_id)
                 self.engine.cancel(request_id)
 
     def _hand_back(self, some: Iterable[InHand], why: str) -> None:
         """Lets go of what was lent, as if it had never been; what is not lent is not touched."""
         for held in some:
             if held.lent is not None:
-                self.in_hand.pop(held.claim.request.id, None)
+                self._out(held.claim.request.id)
                 held.lent(ExecuteFailed(held.claim.generation, HANDED_BACK, why, True))
 
-    def _run(self, claim: Claim) -> None:
-        accepted, request = claim.request, claim.request.request
+    @property
+    def _gives(self) -> bool:
+        """Does the engine process get what comes now?"""
+        return self.down is None and self.suspects.alone is None
+
+    def _give_waiting(self) -> None:
+        if self.down is None:
+            for request_id in self.suspects.next([one for one, held in self.in_hand.items() if not held.is_given]):
+                self._give(self.in_hand[request_id])
+
+    def _give(self, held: InHand) -> None:
+        accepted, request = held.claim.request, held.claim.request.request
+        held.is_given = True
         self.engine.run(
             EngineJob(
                 id=accepted.id,
@@ -260,10 +289,15 @@ class Maker:
                 request=accepted.model_dump(mode="json"),
                 tenant=request.tenant,
                 priority=request.priority,
-                deadline_in=None if request.deadline is None else float(request.deadline),
+                deadline_in=left(accepted),
                 weight=self.store.limits.tenant_weights.get(request.tenant, 1.0),
             )
         )
+
+    def _out(self, request_id: str) -> InHand | None:
+        """It is in hand no more."""
+        self.suspects.ended(request_id)
+        return self.in_hand.pop(request_id, None)
 
     async def _renew(self) -> None:
         while True:
@@ -305,10 +339,25 @@ class Maker:
         held = self.in_hand.get(claim.request.id)
         if held is None or held.claim.token != claim.token:
             return False
-        del self.in_hand[claim.request.id]
+        self._out(claim.request.id)
         self.engine.cancel(claim.request.id)
-        self._has_room()
+        self._wake.set()
         return True
+
+    async def _has_ended(self, job_id: str, accepted_here: bool) -> bool:
+        """Looks at a job whose deadline passed. The replica that accepted it tells of it."""
+        try:
+            record = await self.call(lambda: self.store.request(job_id))
+        except RecordNotFound:
+            return True
+        except VideogenError as error:
+            logger.warning("a deadline cannot be looked at: %s", error)
+            return False
+        if record.state == "expired":
+            self.forget_generation(record.generation)
+            if accepted_here and record.accepted is not None:
+                self.observer.ended(ended(record.accepted, "expired", time.time(), error=record.error))
+        return not record.is_live
 
     # What the engine tells
 
@@ -318,14 +367,14 @@ class Maker:
             case Progress():
                 self._progressed(event)
             case Finished():
-                if held := self.in_hand.pop(event.id, None):
+                if held := self._out(event.id):
                     held.progress, self.publishing[event.id] = 1.0, held
                     self._spawn(self._publish(held, event), "publish")
             case Failed():
-                if held := self.in_hand.pop(event.id, None):
+                if held := self._out(event.id):
                     self._spawn(self._fail(held, event.error, event.retry, event.code), "publish")
             case Stats():
-                self.stats = event
+                self.stats, self.step_s = event, event.step_seconds or self.step_s
                 waiting = [one for one in self.in_hand.values() if one.first_step_at is None]
                 self._report.heard(event, (one.claim.request.request.priority for one in waiting), self.down is None)
             case Loading():
@@ -412,10 +461,15 @@ class Maker:
         )
 
     async def _revive(self, event: Died) -> None:
-        """After a death: what was in a running batch has used up an attempt; what waited goes to the next process."""
-        logger.error("%s; %d were in a batch, %d waited", self.down, len(event.busy), len(event.held - event.busy))
-        for request_id in event.busy:
-            if held := self.in_hand.pop(request_id, None):
+        """After a death: what is to blame has used up an attempt; what waited goes to the next process."""
+        blamed = self.suspects.died(event.busy, [one for one in self.in_hand if one in event.held])
+        for held in self.in_hand.values():
+            held.is_given, held.progress = False, 0.0
+        logger.error(
+            "%s; %d were in a batch or alone, %d waited", self.down, len(blamed), len(self.in_hand) - len(blamed)
+        )
+        for request_id in blamed:
+            if held := self._out(request_id):
                 await self._fail(held, "the engine process ended while it made this video", True)
         self._hand_back(list(self.in_hand.values()), "the engine process ended before it began with this video")
         self._deaths = self._deaths + 1 if time.monotonic() - self._started_at < self.limits.young_s else 1
@@ -437,9 +491,7 @@ class Maker:
         self.down, self._started_at, self.restarts = None, time.monotonic(), self.restarts + 1
         self._reviving = False
         self.observer.restarted()
-        for held in list(self.in_hand.values()):
-            held.progress = 0.0
-            self._run(held.claim)
+        self._give_waiting()
         self._wake.set()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str | None = None) -> None:

@@ -12,7 +12,6 @@ import json
 import math
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
 
@@ -20,8 +19,10 @@ from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
 from videogen.errors import InvalidRequest, Overloaded, RecordExpired, RecordNotFound, StoreConflict, StoreUnavailable
 from videogen.requests import AcceptedRequest, accept, parse_request
+from videogen.serving.admission import Admission, ServiceLimits
+from videogen.serving.in_hand import InHand
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
-from videogen.serving.making import InHand, Maker
+from videogen.serving.making import Maker
 from videogen.serving.observing import Observer, Submitted
 from videogen.serving.overview import Overview
 from videogen.serving.reporting import ended
@@ -46,15 +47,6 @@ POLL_S = (0.1, 1.0)
 """Between looks at a job that another replica makes, growing."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceLimits:
-    """What is admitted. `most_work_s`: seconds of work that may wait for this device before more is refused."""
-
-    most_work_s: float = 120.0
-    price_per_hour: float | None = None
-    """US dollars of one device."""
-
-
 class Service:
     """One replica. Its methods belong to one event loop.
 
@@ -73,7 +65,10 @@ class Service:
         self.swapper, self.overview = swapper, overview or Overview()
         self.maker, self.store, self.versions = maker, maker.store, maker.versions
         self.limits, self.observer = limits or ServiceLimits(), observer or maker.observer
+        self.admission = Admission(self.store, self.limits, maker.pace)
         self.draining = False
+        self.away: str | None = None
+        """Why the store cannot be asked, None while it can."""
         self._etas: dict[str, tuple[float, Eta | None]] = {}
 
     # State
@@ -89,7 +84,7 @@ class Service:
     @property
     def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""
-        why = [self.maker.down] if self.maker.down else []
+        why = [one for one in (self.maker.down, self.away) if one]
         if self.draining:
             why.append("the service is ending and takes no more requests")
         return why
@@ -115,7 +110,6 @@ class Service:
             fields = {**fields, "metadata": metadata}
         try:
             accepted = await self.maker.call(lambda: self._accept(fields, caller))
-            self._admit(accepted)
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
@@ -129,6 +123,8 @@ class Service:
             return self._told(job)
         asked = job.request
         self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
+        if not job.has_ended:
+            self.maker.deadlines.add(accepted, accepted_here=True)
         if cache == "hit":
             self.observer.ended(ended(accepted, "completed", time.time()))
         return job
@@ -143,19 +139,8 @@ class Service:
         accepted = accept(request, version.spec, version.version_digest, version.vocabulary, label=version.label)
         if version.ungated:
             accepted = accepted.model_copy(update={"fingerprint": UNGATED + accepted.id})
+        self.admission.check(accepted)
         return accepted
-
-    def _admit(self, accepted: AcceptedRequest) -> None:
-        """Raises Overloaded for what could not be answered in time, as far as one can tell."""
-        ahead = self.work_s
-        if ahead > self.limits.most_work_s:
-            wait = ahead - self.limits.most_work_s
-            raise Overloaded(f"{ahead:.0f} s of work wait; allowed: {self.limits.most_work_s:.0f} s", wait, ahead)
-        deadline = accepted.request.deadline
-        if deadline is not None and ahead + self.maker.seconds_each > deadline:
-            eta = ahead + self.maker.seconds_each
-            told = f"deadline: got {deadline:g} s; its video would be there in about {eta:.2f} s"
-            raise Overloaded(told, max(0.0, eta - deadline), eta)
 
     @property
     def work_s(self) -> float:
@@ -172,6 +157,7 @@ class Service:
             record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
         else:
             record = self.store.submit(accepted, SOURCE, key)
+        self.admission.entered(record)
         return self._look(record, waits=not claims), claims
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:

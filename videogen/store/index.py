@@ -31,6 +31,14 @@ class LiveEntry:
         return self.key[DIGITS if turn.isdigit() else 1 :]  # before there were turns, keys began with a digit
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Who waits in a lane or is being made: `keys` of entries, sorted by turn. `is_cut`: there are more."""
+
+    keys: list[str]
+    is_cut: bool
+
+
 class LiveIndex:
     """Every live request is in here; what is in here need not be a live request: the request's record decides."""
 
@@ -58,6 +66,12 @@ class LiveIndex:
         heads = self.records.map_heads(self.kind, keys, first)
         shards = [self._entries(lane, key, head, first, page) for key, head in zip(keys, heads, strict=True)]
         yield from heapq.merge(*shards, key=lambda entry: entry.key)
+
+    def line(self, lane: Lane, most: int) -> Line:
+        """Up to about `most` entries of a lane, read at once. Only what stands before the first of a cut is exact."""
+        each = -(-most // SHARDS)
+        heads = self.records.map_heads(self.kind, [f"{lane}/{shard:02d}" for shard in range(SHARDS)], each)
+        return Line(sorted(key for head in heads for key, _ in head), any(len(head) == each for head in heads))
 
     def _entries(self, lane: Lane, shard: str, head: Page, first: int, size: int) -> Iterator[LiveEntry]:
         yield from (LiveEntry(lane, *entry) for entry in head)

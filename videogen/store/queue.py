@@ -211,6 +211,23 @@ class RequestQueue:
                 break
         return found[:limit]
 
+    def next_turn(self, accepted: AcceptedRequest) -> str:
+        """Where a request would stand if it were submitted now."""
+        request = accepted.request
+        return self.turns.next(request.tenant, request.lane, request.priority, self.records.now())
+
+    def is_answered(self, accepted: AcceptedRequest) -> bool:
+        """Is the video of a request there?"""
+        generation = self.generations.read_many([self.generations.key(accepted)])[0]
+        return generation.state == "done" and self._has_video(generation)
+
+    def overdue(self, lane: Lane, seconds: float, limit: int) -> list[RequestRecord]:
+        """Up to `limit` requests that were put into a lane that long ago and that nobody makes."""
+        before = self.records.now() - seconds
+        ids = (entry.request_id for entry in self.live.entries(lane) if float(entry.put_at) <= before)
+        found = self.get_many(list(itertools.islice(ids, limit)))
+        return [record for record in found if record is not None and record.state == "queued"]
+
     def is_awaited(self, lane: Lane, version_digest: str) -> bool:
         """Is there a live request for a version in a lane, whoever makes it?"""
         for ids in chunks((entry.request_id for entry in self.live.entries(lane)), CHUNK):

@@ -19,6 +19,7 @@ from videogen.store.champions import Champions
 from videogen.store.dead_letters import DeadLetters
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
+from videogen.store.index import Line
 from videogen.store.leases import Leases
 from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
 from videogen.store.pace import Eta
@@ -39,6 +40,7 @@ from videogen.store.records import (
     VideoRecord,
 )
 from videogen.store.recovery import Recovered, Recovery
+from videogen.store.servers import Servers
 from videogen.store.sessions import Sessions
 from videogen.store.stats import StoreStats, look
 from videogen.store.videos import Videos
@@ -62,7 +64,7 @@ class Store:
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
         self._keys = IdempotencyKeys(records, self.limits.keep_requests)
         self.api_keys = ApiKeys(records)
-        self.webhooks = Webhooks(records)
+        self.webhooks, self.servers = Webhooks(records), Servers(records)
         self.rate_limits, self.sessions = RateLimits(records), Sessions(records, self.limits.keep_sessions)
 
     @classmethod
@@ -124,6 +126,22 @@ class Store:
     def waiting(self, lane: Lane = "batch", limit: int = 100, model_digest: str | None = None) -> list[RequestRecord]:
         """Requests that are in no batch and not being made, in the order of their turns."""
         return self._queue.waiting(lane, limit, model_digest)
+
+    def line(self, lane: Lane, most: int) -> Line:
+        """Who waits in a lane or is being made, by turn, up to about `most`: one look, for counting."""
+        return self._queue.live.line(lane, most)
+
+    def next_turn(self, accepted: AcceptedRequest) -> str:
+        """Where a request would stand in the line of its lane if it were submitted now."""
+        return self._queue.next_turn(accepted)
+
+    def is_answered(self, accepted: AcceptedRequest) -> bool:
+        """Is there a video that answers a request at once?"""
+        return self._queue.is_answered(accepted)
+
+    def overdue(self, lane: Lane, seconds: float, limit: int = 100) -> list[RequestRecord]:
+        """Requests that were submitted that long ago and that nobody makes."""
+        return self._queue.overdue(lane, seconds, limit)
 
     def is_awaited(self, version_digest: str, lane: Lane = "interactive") -> bool:
         """Does anybody wait for a video of a version, wherever it may be made? Then it is not to be let go anywhere."""

@@ -37,7 +37,12 @@ class Turns:
     def take(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
         """The next turn of a request that came `now`, as a text that sorts by time."""
         start = self._start(f"{tenant}.{lane}.{priority}", SHARE_S / self.weights.get(tenant, 1.0), now)
-        return f"{round(1000 * (start + WAITS_S[priority])):0{DIGITS}d}"
+        return _turn(start, priority)
+
+    def next(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
+        """The turn that `take` would give, which is not taken."""
+        record = self.records.read(self.kind, f"{tenant}.{lane}.{priority}")
+        return _turn(max(now, record.number("until")) if record and "until" in record.bins else now, priority)
 
     def _start(self, name: str, share: float, now: float) -> float:
         """`now`, or as long after it as the tenant has taken shares ahead; takes one more.
@@ -60,3 +65,7 @@ class Turns:
             return until_swapped(attempt, f"turns {name}")
         except StoreConflict:
             return now
+
+
+def _turn(start: float, priority: Priority) -> str:
+    return f"{round(1000 * (start + WAITS_S[priority])):0{DIGITS}d}"

@@ -1,0 +1,142 @@
+"""What is admitted: by what stands before a request in the store, and how fast all replicas together answer."""
+
+import pytest
+
+from tests.serving.in_process import CALLER, run, served
+from tests.store.builders import DIGEST, Clock, accepted, memory_store
+from videogen.errors import Overloaded
+from videogen.serving.admission import Admission, Pace, ServiceLimits
+from videogen.serving.engine.messages import Synthetic
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.servers import LIVE_S, Server
+from videogen.store.store import Store
+
+PER_SECOND = 10.0
+STEP_S = 0.05
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(clock):
+    return memory_store(clock)
+
+
+def asked(seed, **fields):
+    return accepted(seed, lane="interactive", **fields)
+
+
+def fill(store, count, **fields):
+    return [store.submit(asked(seed, **fields)) for seed in range(count)]
+
+
+def admission(store, most_work_s=2.0, lent=0):
+    """As a replica that has just been started has it."""
+    pace = Pace(Server("me", frozenset({DIGEST}), PER_SECOND), STEP_S, lent)
+    return Admission(store, ServiceLimits(most_work_s), lambda accepted: pace)
+
+
+def test_the_queue_is_bounded_by_the_work_that_waits_in_the_store(store):
+    fill(store, 20)
+    admission(store).check(asked(99))
+    fill(store, 11)
+    with pytest.raises(Overloaded, match="allowed: 2 s") as refused:
+        admission(store).check(asked(99))
+    steps = asked(99).request.num_inference_steps
+    assert refused.value.eta_s == pytest.approx(3.1 + steps * STEP_S, abs=0.01)
+    assert refused.value.retry_after_s == pytest.approx(1.1, abs=0.01)
+
+
+def test_a_deadline_behind_a_queue_is_refused_and_a_later_one_is_not(store):
+    fill(store, 15)
+    admission(store).check(asked(99, deadline=10.0))
+    with pytest.raises(Overloaded, match="deadline: got 1 s; its video would be there in about"):
+        admission(store).check(asked(99, deadline=1.0))
+
+
+def test_replicas_that_live_share_the_work_and_those_that_serve_another_version_or_are_dead_do_not(store, clock):
+    fill(store, 30)
+    store.servers.tell(Server("another version's", frozenset({"e" * 64}), 100.0))
+    with pytest.raises(Overloaded):
+        admission(store).check(asked(99))
+    store.servers.tell(Server("a second", frozenset({DIGEST}), PER_SECOND))
+    admission(store).check(asked(99))
+    clock.pass_(LIVE_S + 1)
+    with pytest.raises(Overloaded):
+        admission(store).check(asked(99))
+
+
+def test_an_urgent_request_is_not_behind_work_that_it_goes_before(store):
+    fill(store, 31, priority="batch")
+    admission(store).check(asked(99, priority="interactive", deadline=2.0))
+    with pytest.raises(Overloaded):
+        admission(store).check(asked(99, priority="batch"))
+
+
+def test_a_tenant_is_not_refused_for_what_another_sent(store):
+    fill(store, 100, tenant="flood")
+    admission(store).check(asked(99, tenant="quiet"))
+    with pytest.raises(Overloaded):
+        admission(store).check(asked(99, tenant="flood"))
+
+
+def test_what_is_answered_at_once_is_never_refused(store):
+    done = store.submit(asked(99))
+    (claim,) = store.claim([done.id], "w", 60.0)
+    store.publish(claim, b"mp4", {})
+    fill(store, 31)
+    admission(store).check(asked(99, deadline=0.01))
+    with pytest.raises(Overloaded):
+        admission(store).check(asked(98))
+
+
+def test_what_was_submitted_since_the_last_look_counts_and_what_runs_lent_does(store):
+    one = admission(store)
+    one.check(asked(99))
+    for record in fill(store, 31):
+        one.entered(record)
+    with pytest.raises(Overloaded):
+        one.check(asked(99))
+    with pytest.raises(Overloaded):
+        admission(memory_store(), lent=21).check(asked(99))
+
+
+def test_the_line_is_read_once_in_a_while_however_many_come():
+    reads = []
+
+    class Counting(MemoryRecordStore):
+        def map_range(self, kind, key, after="", limit=1000):
+            reads.append(kind)
+            return super().map_range(kind, key, after, limit)
+
+        def read_many(self, kind, keys, aged=False):
+            reads.append(kind)
+            return super().read_many(kind, keys, aged)
+
+    one = admission(Store(Counting()))
+    one.check(asked(0))
+    reads.clear()
+    for seed in range(1, 100):
+        one.check(asked(seed))
+    assert len(reads) <= 40, "one look, should this machine have been slow"
+
+
+def test_a_service_refuses_what_its_queue_has_no_time_for_and_says_when_to_come_again():
+    async def test() -> None:
+        limits = ServiceLimits(most_work_s=1.0)
+        async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=0.2, largest=1), limits=limits) as service:
+            service.maker.engine.pause()
+            admitted = 0
+            with pytest.raises(Overloaded) as refused:  # noqa: PT012
+                while admitted < 50:
+                    await service.submit({"prompt": "a red ring", "seed": admitted}, CALLER)
+                    admitted += 1
+            assert admitted == 2, "of 0.8 s each"
+            assert refused.value.eta_s > 1.0
+            assert refused.value.retry_after_s > 0
+            service.maker.engine.resume()
+
+    run(test)

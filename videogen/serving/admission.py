@@ -1,0 +1,117 @@
+"""Whether a request can be answered in time, told before it is accepted.
+
+What stands before it is counted in the store's lane, where every replica's requests are, in the order of their turns: a
+request is not behind what its priority goes before. All are taken to cost what those made lately did, and all replicas
+to go on as fast as they can; what waits for another's video counts as if it were made too. A line is read once in a
+while; what enters it here meanwhile is added, what leaves it is not taken off: the count errs high, by what is answered
+in that while.
+"""
+
+import math
+import threading
+import time
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from videogen.errors import Overloaded
+from videogen.requests import AcceptedRequest
+from videogen.store.records import RequestRecord
+from videogen.store.servers import Server
+from videogen.store.store import Store
+
+LOOK_S = 0.5
+"""How old a count may be."""
+MARGIN = 1.5
+"""How many more than the limit needs are counted: the line is read in parts, which are not of one length."""
+MOST_COUNTED = 50_000
+"""A request that has as many before it is refused, however fast they are answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """What is admitted. `most_work_s`: seconds of work, of all replicas, that may stand before a request."""
+
+    most_work_s: float = 120.0
+    price_per_hour: float | None = None
+    """US dollars of one device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a replica stands: `step_s` of a step as it goes now, `lent` videos that runs handed to it.
+
+    Of those only what is of the request's priority, or a more urgent one, counts.
+    """
+
+    server: Server
+    step_s: float
+    lent: int = 0
+
+
+class Admission:
+    """One replica's. Used where the store is called, by several threads at once."""
+
+    def __init__(self, store: Store, limits: ServiceLimits, own: Callable[[AcceptedRequest], Pace]) -> None:
+        self.store, self.limits, self.own = store, limits, own
+        self._keys: list[str] = []
+        self._others: list[Server] = []
+        self._looked_at = -math.inf
+        self._looking, self._changing = threading.Lock(), threading.Lock()
+
+    def check(self, accepted: AcceptedRequest) -> None:
+        """Raises Overloaded for what could not be answered in time, with the seconds in which it would be."""
+        own = self.own(accepted)
+        self._look(own)
+        per_second = self._per_second(own, accepted.version_digest)
+        itself = (accepted.request.num_inference_steps or 1) * own.step_s
+
+        def refusal(ahead: int) -> Overloaded | None:
+            return self._refusal(accepted, ahead, (ahead + own.lent) / per_second, itself)
+
+        # Where it would stand takes a read, which is not needed if even the end of the line is near enough.
+        if refusal(len(self._keys)) is None or self.store.is_answered(accepted):
+            return
+        turn = self.store.next_turn(accepted)
+        with self._changing:
+            ahead = bisect_left(self._keys, turn)
+        if refused := refusal(ahead):
+            raise refused
+
+    def entered(self, record: RequestRecord) -> None:
+        """A request was submitted here."""
+        if record.is_live:
+            with self._changing:
+                insort(self._keys, record.turn + record.id)
+
+    def _refusal(self, accepted: AcceptedRequest, ahead: int, wait: float, itself: float) -> Overloaded | None:
+        most, deadline, eta = self.limits.most_work_s, accepted.request.deadline, wait + itself
+        if ahead >= MOST_COUNTED:
+            return Overloaded(f"{ahead:,} or more are before it; allowed: fewer", max(LOOK_S, wait - most), eta)
+        if wait > most:
+            return Overloaded(f"{wait:.0f} s of work are before it; allowed: {most:.0f} s", wait - most, eta)
+        if deadline is not None and eta > deadline:
+            told = f"deadline: got {deadline:g} s; its video would be there in about {eta:.2f} s"
+            return Overloaded(told, eta - deadline, eta)
+        return None
+
+    def _per_second(self, own: Pace, version_digest: str) -> float:
+        others = (one.per_second for one in self._others if version_digest in one.versions)
+        return own.server.per_second + sum(others)
+
+    def _look(self, own: Pace) -> None:
+        """Counts anew if the count is old; while another does that, the old one is good enough."""
+        if time.monotonic() - self._looked_at < LOOK_S or not self._looking.acquire(blocking=self._looked_at < 0):
+            return
+        try:
+            if time.monotonic() - self._looked_at < LOOK_S:
+                return
+            name = own.server.name
+            self._others = [one for one in self.store.servers.live() if one.name != name]
+            per_second = own.server.per_second + sum(one.per_second for one in self._others)
+            most = min(MOST_COUNTED, round(MARGIN * self.limits.most_work_s * per_second) + 100)
+            with self._changing:
+                self._keys = self.store.line("interactive", most).keys
+            self._looked_at = time.monotonic()
+        finally:
+            self._looking.release()

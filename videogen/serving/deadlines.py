@@ -1,0 +1,55 @@
+"""What was not made by its deadline ends there, rather than when somebody next looks at it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from videogen.requests import AcceptedRequest
+from videogen.serving.in_hand import left
+
+AGAIN_S = 0.5
+"""Until the next look, where the store's clock is behind this one or the store is away."""
+
+
+class Deadlines:
+    """One event loop's. `has_ended` looks at a job by its store's clock; its second argument is what `add` was given.
+
+    A job that ends before its deadline is looked at once more then, and that is all.
+    """
+
+    def __init__(self, has_ended: Callable[[str, bool], Awaitable[bool]]) -> None:
+        self._has_ended = has_ended
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._accepted_here: set[str] = set()
+        self._looking: set[asyncio.Task[None]] = set()
+
+    def add(self, accepted: AcceptedRequest, accepted_here: bool = False) -> None:
+        """A job that was accepted, or claimed, here just now; one may be both."""
+        seconds = left(accepted)
+        if seconds is None:
+            return
+        if accepted_here:
+            self._accepted_here.add(accepted.id)
+        if accepted.id not in self._timers:
+            self._look_in(seconds, accepted.id)
+
+    def stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._looking:
+            task.cancel()
+        self._timers.clear()
+
+    def _look_in(self, seconds: float, job_id: str) -> None:
+        self._timers[job_id] = asyncio.get_running_loop().call_later(seconds + 0.001, self._begin, job_id)
+
+    def _begin(self, job_id: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._look(job_id))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _look(self, job_id: str) -> None:
+        if await self._has_ended(job_id, job_id in self._accepted_here):
+            del self._timers[job_id]
+            self._accepted_here.discard(job_id)
+        else:
+            self._look_in(AGAIN_S, job_id)

@@ -1,0 +1,52 @@
+"""What this replica has taken from the queue, how much of it there may be, and how long it may take."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from videogen.client.results import News
+from videogen.requests import AcceptedRequest
+from videogen.serving.views import accepted_at
+from videogen.store.records import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How much is taken from the queue ahead of the device, and how often things are looked at. Times in seconds."""
+
+    ahead_s: float = 1.5
+    """Work that is taken from the queue before the device is free for it: its scheduler chooses among it."""
+    least_ahead: int = 8
+    most_ahead: int = 64
+    lease_s: float = 15.0
+    poll_s: tuple[float, float] = (0.02, 0.25)
+    """Between looks at a queue in which nothing was found, growing: other replicas' clients fill it too."""
+    restart_s: tuple[float, float] = (0.2, 30.0)
+    """Between a death of the engine process and its successor, growing while they die young."""
+    young_s: float = 60.0
+    unserved_s: float = 300.0
+    """How long a request waits for a version that no replica on the store serves before it fails."""
+
+
+@dataclass(slots=True)
+class InHand:
+    """A claim that the engine has or will get, and what it told of it.
+
+    A `lent` one is a run's, which hears of it and renews it. `is_given`: the engine process that is there has it.
+    """
+
+    claim: Claim
+    taken_at: float
+    lent: Callable[[News], None] | None = None
+    progress: float = 0.0
+    first_step_at: float | None = None
+    is_given: bool = False
+
+
+def left(accepted: AcceptedRequest) -> float | None:
+    """Seconds until a request's deadline by this machine's clock, 0 if it has passed; None without one.
+
+    The store's clock decides what has expired; this one says when to look.
+    """
+    deadline = accepted.request.deadline
+    return None if deadline is None else min(deadline, max(0.0, accepted_at(accepted.id) + deadline - time.time()))
