@@ -84,21 +84,35 @@ class LiveIndex:
 
 
 class Journal:
-    """Ids of what has ended, by the hour in which it did. `kind` is what the ids are of, `keep` in seconds."""
+    """Ids of what has ended, by the hour in which it did. `kind` is what the ids are of, `keep` in seconds.
+
+    An hour has `SHARDS` records: one that all write would be the hottest of the store, and the first to be full.
+    """
 
     def __init__(self, records: RecordStore, kind: str, keep: float) -> None:
         self.records, self.kind, self.keep = records, f"ended-{kind}", keep
 
     def put(self, *entry_ids: str) -> Write:
         """What has ended now."""
-        hour = int(self.records.now() // HOUR)
-        return Write(self.kind, str(hour), tuple(map(MapPut, entry_ids)), ttl=self.keep + HOUR)
+        keys = _hour_keys(int(self.records.now() // HOUR))
+        key = keys[crc32(entry_ids[0].encode()) % SHARDS]
+        return Write(self.kind, key, tuple(map(MapPut, entry_ids)), ttl=self.keep + HOUR)
 
     def latest(self) -> Iterator[str]:
         """From the hour that ended last backwards, newest id first within an hour."""
         newest = int(self.records.now() // HOUR)
         for hour in range(newest, newest - int(self.keep // HOUR) - 2, -1):
-            yield from reversed(self._hour(str(hour)))
+            yield from sorted(self._hour(hour), reverse=True)
 
-    def _hour(self, hour: str) -> list[str]:
-        return [key for page in self.records.map_pages(self.kind, hour, PAGE) for key, _ in page]
+    def _hour(self, hour: int) -> set[str]:
+        keys, found = _hour_keys(hour), set[str]()
+        for key, head in zip(keys, self.records.map_heads(self.kind, keys, PAGE), strict=True):
+            page = head
+            while page:
+                found.update(entry for entry, _ in page)
+                page = self.records.map_range(self.kind, key, page[-1][0], PAGE) if len(page) == PAGE else []
+        return found
+
+
+def _hour_keys(hour: int) -> list[str]:
+    return [str(hour), *(f"{hour}/{shard:02d}" for shard in range(1, SHARDS))]

@@ -79,12 +79,12 @@ class Leases:
         it is its turn. It reads at most `LOOK_AHEAD` + `ALIKE_AHEAD` entries, however many there are. Whoever loses
         the first to another claimer begins somewhere behind it, within what it read: else all would meet again.
         """
-        spread = 1
-        while found := self._next_in(lane, limit, version):
-            wanted = _together(found[random.randrange(min(spread, len(found))) :])[:limit]
+        lost = 0
+        while found := self._next_in(lane, limit * (1 + lost), version):
+            wanted = _together(found[random.randrange(len(found)) if lost else 0 :])[:limit]
             if claims := self._take(wanted, holder, lease_s):
                 return claims
-            spread *= 4
+            lost += 1
         return []
 
     def _next_in(self, lane: Lane, limit: int, version: str | None) -> list[Candidate]:
