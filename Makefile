@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Tell the whole story on this machine, then end (six or seven minutes; again: seconds, all is reused)
 	@$(BIN)/python -m deploy.local.demo
 
-dev: $(READY) ## Dagster UI, daemon and MLflow on the state that the demo left; Ctrl-C stops them
+dev: $(READY) ## Dagster UI, daemon, MLflow and the service on the state that the demo left; Ctrl-C stops them
 	@$(BIN)/python -m deploy.local.dev
 
 test: lint types pytest ## Lint, import contracts, types and tests

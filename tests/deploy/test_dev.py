@@ -1,51 +1,80 @@
-"""`make dev`: both UIs answer, show what is there, and end together."""
+"""`make dev`: the UIs answer, show what is there, the service starts with the first champion, and all end together."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from deploy.local.dev import ports_for_service
 from deploy.local.processes import listens
 from tests.fixtures.browser import chromium_page
+from tests.fixtures.champions import MODEL as SERVED
+from tests.fixtures.champions import promote, version
 from tests.fixtures.servers import free_port
 from videogen import mlflow_client
+from videogen.models.spec import read_spec
+from videogen.opening import open_artifacts, open_store
+from videogen.requests import Request, accept
 from videogen.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL, SECONDS = "a-model-to-see", 180
+MODEL, SECONDS = "a-model-to-see", 300
+
+
+@dataclass(frozen=True)
+class Dev:
+    """`make dev` while it runs."""
+
+    process: subprocess.Popen
+    log: Path
+    dagster: int
+    mlflow: int
+    http: int
+    grpc: int
+
+    def until(self, holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not holds():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.5)
+
+    def says(self, text: str) -> None:
+        self.until(lambda: text in self.log.read_text())
 
 
 @pytest.fixture
-def ports(tmp_path, monkeypatch):
-    """Dagster's and MLflow's, with `make dev` behind them; one model to see, without a version to start a run for."""
-    found = free_port(), free_port()
+def dev(tmp_path, monkeypatch) -> Iterator[Dev]:
+    """Both UIs are up; one model to see, without a version to start a run for."""
+    found = {name: free_port() for name in ("dagster", "mlflow", "http", "grpc")}
     monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("VIDEOGEN_DAGSTER_PORT", str(found[0]))
-    monkeypatch.setenv("VIDEOGEN_MLFLOW_PORT", str(found[1]))
+    for name, port in found.items():
+        monkeypatch.setenv(f"VIDEOGEN_{name.upper()}_PORT", str(port))
     uri = read_settings().tracking_uri
     with mlflow_client.session(uri, uri) as client:
         client.create_registered_model(MODEL)
     log = tmp_path / "dev.log"
     with log.open("w") as output:
-        dev = subprocess.Popen([sys.executable, "-m", "deploy.local.dev"], cwd=ROOT, stdout=output, stderr=output)
-    deadline = time.monotonic() + SECONDS
-    while not all(map(listens, found)):
-        assert dev.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.5)
-    yield found
-    dev.send_signal(signal.SIGINT)
-    dev.wait(60)
-    assert not any(map(listens, found)), "something was left running"
+        process = subprocess.Popen([sys.executable, "-m", "deploy.local.dev"], cwd=ROOT, stdout=output, stderr=output)
+    dev = Dev(process, log, **found)
+    dev.until(lambda: listens(dev.dagster) and listens(dev.mlflow))
+    yield dev
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert not any(map(listens, found.values())), "something was left running"
 
 
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_both_pages_show_what_is_there(ports):
-    dagster, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+def test_both_pages_show_what_is_there(dev):
+    dagster, mlflow = (f"http://127.0.0.1:{port}" for port in (dev.dagster, dev.mlflow))
     with chromium_page() as page:
         page.goto(f"{dagster}/assets", timeout=SECONDS * 1000)
         for asset in ("model_weights", "quality_report", "promotion", "generated_videos"):
@@ -55,3 +84,45 @@ def test_both_pages_show_what_is_there(ports):
             page.get_by_text(sensor).first.wait_for(timeout=SECONDS * 1000)
         page.goto(f"{mlflow}/#/models", timeout=SECONDS * 1000)
         page.get_by_text(MODEL).first.wait_for(timeout=SECONDS * 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_service_starts_with_the_first_champion_and_makes_what_is_submitted(dev, tmp_path):
+    dev.says(f"Service  not yet: {SERVED} has no champion; `make demo` makes one")
+    assert not listens(dev.grpc)
+    settings, folder = read_settings(), tmp_path / "model"
+    with open_store(settings) as store:
+        champion = promote(store, version(open_artifacts(settings), folder, 1))
+        dev.says(f"Service  http://127.0.0.1:{dev.http}/docs, gRPC at 127.0.0.1:{dev.grpc}")
+        wishes = [Request(prompt="a small red ring moving up", seed=seed) for seed in range(3)]
+        accepted = [accept(w, read_spec(folder), champion.version_digest, label=champion.label) for w in wishes]
+        ids = [store.submit(one, source="test").id for one in accepted]
+        dev.until(lambda: {store.request(one).state for one in ids} == {"done"})
+        made = [store.video(r.video, r.generation).provenance for r in map(store.request, ids)]
+    assert all(str(one["service"]).startswith("serve-") and one["dagster_run"] == one["holder"] for one in made)
+
+    for child in psutil.Process(dev.process.pid).children():
+        if "serve" in child.cmdline():
+            child.kill()
+    assert dev.process.wait(60) == 1
+    assert "videogen-serve ended with code -9" in dev.log.read_text()
+
+
+def test_without_its_ports_it_goes_on_without_a_service_and_says_why(monkeypatch):
+    said: list[str] = []
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("VIDEOGEN_GRPC_PORT", str(other.getsockname()[1]))
+        monkeypatch.setenv("VIDEOGEN_HTTP_PORT", str(free_port()))
+        assert ports_for_service(read_settings(), said.append) is None
+    assert said[0].startswith("Service  none: port ") and "VIDEOGEN_GRPC_PORT=" in said[0]
+    assert ports_for_service(read_settings(), said.append) is not None and len(said) == 1
+
+
+def test_a_service_that_the_user_names_is_used_and_none_is_started(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setenv("VIDEOGEN_SERVICE_URL", "videos.example:50051")
+    assert ports_for_service(read_settings(), said.append) is None
+    assert said == ["Service  videos.example:50051, as VIDEOGEN_SERVICE_URL says"]
