@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 SHIPPED = "models/videogen-tiny"
+DEVICES = ("1", "2", "5", "10", "20", "50", "100", "1000")
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "definitions_load": (),
     "oracle_accuracy": (),
@@ -18,6 +19,9 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "store": (),
     "queue_depth": (),
     "scheduler_decision": (),
+    "prebatching": ("--seconds", "60"),
+    "simulated_scale": ("--decision-us", "58", "--devices", *DEVICES, "--requests", "1500"),
+    "service_rate": (),
     "dual_write": (),
     "cache_policy": (),
     "gates_power": ("--champion", f"{SHIPPED}/1", "--candidate", f"{SHIPPED}/2", "--target", "openvino"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videogen.media.charts import Interval, Series, bar_chart, interval_chart, line_chart, number, stacked_bar, ticks
+from videogen.media.charts import Interval, Series, bar_chart, interval_chart, line_chart, number, stacked, stacked_bar, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -38,6 +38,17 @@ def test_a_line_is_where_its_values_are():
     assert x2 - x1 == pytest.approx(x3 - x2, abs=0.02)
     assert y1 - y2 == pytest.approx(y2 - y3, abs=0.02)
     assert y1 > y3
+
+
+def test_stacked_charts_stand_one_below_the_other_and_all_are_seen():
+    one, two = (line_chart(name, [Series(name, [(0, 1), (1, 2)])], "x", "y") for name in ("one", "two"))
+    root = parsed(stacked(one, two))
+    inner = root.findall(f"{SVG}svg")
+    tops = [float(chart.attrib["y"]) for chart in inner]
+    heights = [float(chart.attrib["height"]) for chart in inner]
+    assert tops == [0.0, heights[0]]
+    assert float(root.attrib["height"]) == sum(heights)
+    assert [chart.attrib["aria-label"] for chart in inner] == ["one", "two"]
 
 
 def test_values_that_are_not_numbers_are_left_out():

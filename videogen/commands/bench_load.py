@@ -118,7 +118,9 @@ def load(
     if json_file:
         json_file.write_text(json.dumps(measured.as_plain(slo, objective)) + "\n")
     if plot:
-        plot.write_text(chart(measured))
+        from videogen.media.charts import stacked
+
+        plot.write_text(stacked(*charts(measured)))
     _tell(measured, slo, objective)
     if measured.budget_spent(slo, objective) > 1 if slo else not measured.of("answered"):
         raise typer.Exit(1)
@@ -214,10 +216,10 @@ def _cells(summary: "Summary") -> list[str]:
     return [*cells, f"{summary.goodput:,.1f}", f"{summary.good / summary.sent:.1%}" if summary.sent else "–"]
 
 
-def chart(measured: "Measured") -> str:
-    """Latencies over time, and how they are spread, as SVG."""
+def charts(measured: "Measured") -> tuple[str, str]:
+    """Latencies over time, and how they are spread, each as SVG."""
     from videogen.loads.measured import percentile_curve
-    from videogen.media.charts import Series, line_chart, stacked
+    from videogen.media.charts import Series, line_chart
     from videogen.serving.overview import quantile
 
     last = max((one.at for one in measured.taken), default=0.0)
@@ -228,7 +230,7 @@ def chart(measured: "Measured") -> str:
         for name, share in lines.items()
     ]
     spread = [Series(kind, percentile_curve(measured.times(kind))) for kind in measured.kinds]
-    return stacked(
+    return (
         line_chart("Latency by when a request was due", over_time, "seconds", "ms"),
         line_chart("Latency by percentile", spread, "nines: 1 is p90, 2 is p99, 3 is p99.9", "ms"),
     )
