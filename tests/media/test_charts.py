@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videogen.media.charts import Interval, Series, bar_chart, interval_chart, line_chart, number, stacked, stacked_bar, ticks
+from videogen.media.charts import (
+    Interval,
+    Series,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    number,
+    stacked,
+    stacked_bar,
+    ticks,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
