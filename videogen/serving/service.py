@@ -104,8 +104,7 @@ class Service:
         """
         if self.draining:
             raise Overloaded("the service is ending and takes no more requests; another replica does", 1.0)
-        body = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode()).hexdigest()
-        key = None if idempotency_key is None else Idempotency(idempotency_key, body)
+        key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(fields))
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         try:
@@ -162,7 +161,9 @@ class Service:
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
-        waits = self._held(job_id) is None
+        return await self._get(job_id, caller, waits=self._held(job_id) is None)
+
+    async def _get(self, job_id: str, caller: Caller, *, waits: bool) -> VideoJob:
         return self._told(await self.maker.call(lambda: self._look(self._own(job_id, caller), waits=waits)))
 
     def _own(self, job_id: str, caller: Caller) -> RequestRecord:
@@ -181,6 +182,7 @@ class Service:
         return [self._told(job) for job in jobs]
 
     def _look(self, record: RequestRecord, *, waits: bool) -> VideoJob:
+        """`waits`: with its place in the queue, if it has one."""
         eta = self._eta(record) if waits else None
         return view(record, self._video_of(record), eta=eta, price_per_hour=self.limits.price_per_hour)
 
@@ -281,10 +283,13 @@ class Service:
         metadata = {**old.metadata, REMIXED_FROM: job_id}
         return await self.submit(fields | {"prompt": prompt, "metadata": metadata, "model": model}, caller)
 
-    async def watch(self, job_id: str, caller: Caller, last: VideoJob | None = None) -> AsyncGenerator[VideoJob]:
+    async def watch(
+        self, job_id: str, caller: Caller, last: VideoJob | None = None, *, with_place: bool = True
+    ) -> AsyncGenerator[VideoJob]:
         """The job now and at every change, until its end; also one that another replica makes.
 
-        With `last`, what the caller knows of it, only from the next change on.
+        With `last`, what the caller knows of it, only from the next change on. Without its place in the queue, which
+        moves all the time, a job that waits costs little.
         """
         held, looked, slowest = self._held(job_id), -math.inf, POLL_S[1]
         if last is not None and held is not None:
@@ -302,12 +307,11 @@ class Service:
                 else:
                     looked = time.monotonic()
                     news.clear()
-                    job = await self.get(job_id, caller)
+                    job = await self._get(job_id, caller, waits=with_place and self._held(job_id) is None)
                 if last is not None and not job.has_ended:
                     job = dataclasses.replace(job, progress=max(job.progress, last.progress))
                 if job != last:
                     yield job
-                    pause = POLL_S[0]
                 last = job
                 if job.has_ended:
                     return
@@ -468,3 +472,7 @@ class Service:
         """Finishes or hands back what is in hand."""
         self.draining = True
         await self.maker.stop(grace_s)
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode()).hexdigest()

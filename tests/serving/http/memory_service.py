@@ -89,7 +89,7 @@ class MemoryService:
         self.jobs[job.id] = replace(job, remixed_from=job_id)
         return self.jobs[job.id]
 
-    async def watch(self, job_id, caller, last=None):
+    async def watch(self, job_id, caller, last=None, *, with_place=True):
         seen = last
         while seen is None or not seen.has_ended:
             async with self.changed:

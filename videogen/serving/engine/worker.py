@@ -77,16 +77,20 @@ class Outbox:
 
     def _serve(self) -> None:
         while True:
-            frame, sent = self._queue.get()
+            entries = [self._queue.get()]
+            while not self._queue.empty():  # who reads wakes up once for all of it
+                entries.append(self._queue.get())
+            frames = b"".join(frame for frame, _ in entries)
             try:
-                self._socket.sendall(frame)
+                self._socket.sendall(frames)
             except OSError:
                 os._exit(0)
             with self._room:
-                self._unsent -= len(frame)
+                self._unsent -= len(frames)
                 self._room.notify_all()
-            if sent:
-                sent.set()
+            for _, sent in entries:
+                if sent:
+                    sent.set()
 
 
 class Worker:

@@ -34,7 +34,7 @@ async def ended(
 
 
 async def _last(service: Service, job: VideoJob, caller: Caller) -> VideoJob:
-    async for seen in service.watch(job.id, caller, job):
+    async for seen in service.watch(job.id, caller, job, with_place=False):
         job = seen
     return job
 
