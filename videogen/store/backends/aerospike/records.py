@@ -39,8 +39,8 @@ VALUE_TYPES = frozenset({bool, int, float, str, list})
 class AerospikeRecordStore(RecordStore):
     """The records that `url` names: aerospike://[user:password@]host[:port][,host[:port]…]/namespace.
 
-    `?media=NAMESPACE` keeps videos in a namespace of their own, `?prefix=TEXT` begins the names of all sets. Of
-    several stores in one namespace each needs one, of which none begins another: else one finds the other's records.
+    `?media=NAMESPACE` keeps videos in a namespace of their own. `?prefix=TEXT` and a dot begin the names of all sets:
+    several stores in one namespace have one each, and at most one has none. A kind of record has no dot in its name.
     """
 
     def __init__(self, url: str) -> None:
@@ -58,7 +58,8 @@ class AerospikeRecordStore(RecordStore):
         self._namespace = parts.path.strip("/")
         if not self._namespace or not parts.netloc:
             raise InvalidStoreUrl(url, "aerospike://<host>[:3000][,<host>…]/<namespace>")
-        self._media, self._prefix = options.get("media", [self._namespace])[0], options.get("prefix", [""])[0]
+        self._media = options.get("media", [self._namespace])[0]
+        self._prefix = f"{options['prefix'][0]}." if "prefix" in options else ""
         self._where = f"aerospike://{parts.netloc.rpartition('@')[2]}/{self._namespace}"
         self._settings, self._latest = _settings(parts.netloc), 0.0
         self._pid, self._opened = os.getpid(), self._open()
@@ -254,8 +255,8 @@ class AerospikeRecordStore(RecordStore):
         for line in ";".join(self._info(f"sets/{namespace}").values()).split(";"):
             facts = dict(part.partition("=")[::2] for part in line.split(":"))
             name = facts.get("set", "")
-            if name and name.startswith(self._prefix):
-                kind = name.removeprefix(self._prefix)
+            kind = name.removeprefix(self._prefix)
+            if kind and name.startswith(self._prefix) and "." not in kind:  # else it is another store's
                 found[kind] = found.get(kind, 0) + int(facts.get("objects", 0))
         found.pop(CLOCK, None)
         return found
