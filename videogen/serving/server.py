@@ -12,6 +12,7 @@ from videogen.serving.access import Access, check_bind
 from videogen.serving.assembly import Core, Serving, assembled
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
+from videogen.serving.store_watch import watch_store
 from videogen.serving.webhooks import WebhookSender
 from videogen.settings import Settings
 
@@ -64,7 +65,7 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
     http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
     answering = asyncio.create_task(http.serve([listening]))
-    beside = [asyncio.create_task(webhooks.run())]
+    beside = [asyncio.create_task(webhooks.run()), asyncio.create_task(watch_store(service))]
     beside += [asyncio.create_task(core.swapper.follow())] if core.swapper else []
     try:
         await grpc.start()
