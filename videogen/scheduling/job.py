@@ -32,6 +32,8 @@ class Job:
     """From then on it goes before whatever has waited less."""
     late: bool = field(default=False, init=False)
     """It can't end by its target any more."""
+    rank: int = field(default=0, init=False)
+    """Its class, and whether it is late: two ranks a class, the smaller goes first."""
     busy: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
     order: int = field(default=0, init=False)
@@ -43,7 +45,6 @@ class Job:
     def remaining(self) -> int:
         return self.steps - self.steps_done
 
-    @property
-    def rank(self) -> int:
-        """Its class, and whether it is late: two ranks a class, the smaller goes first."""
-        return _RANKS[self.priority] + self.late
+    def set_late(self, late: bool) -> None:
+        """Sets its rank by that, and by its class."""
+        self.late, self.rank = late, _RANKS[self.priority] + late

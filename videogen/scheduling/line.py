@@ -28,7 +28,11 @@ class Line:
 
     def add(self, job: Job) -> None:
         insort(self.jobs, job.entry)
-        insort(self._of.setdefault(job.tenant, []), job.entry)
+        own = self._of.get(job.tenant)
+        if own is None:
+            self._of[job.tenant] = [job.entry]
+        else:
+            insort(own, job.entry)
         if job.tenant not in self._known:
             self._known.add(job.tenant)
             heapq.heappush(self._behind, (self._shares[job.tenant], job.tenant))
@@ -36,9 +40,10 @@ class Line:
     def remove(self, job: Job) -> None:
         own = self._of[job.tenant]
         del self.jobs[bisect_left(self.jobs, job.entry)]
-        del own[bisect_left(own, job.entry)]
-        if not own:
+        if len(own) == 1:
             del self._of[job.tenant]
+        else:
+            del own[bisect_left(own, job.entry)]
 
     def least(self) -> str | None:
         """The tenant that got least so far, of those that wait here."""

@@ -7,6 +7,7 @@ import itertools
 from bisect import bisect_left, insort
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import partial
 
 from videogen.scheduling.admission import Backlog
 from videogen.scheduling.costs import NEAR, Corrected, Costs, batch_that_pays
@@ -53,8 +54,8 @@ class Scheduler:
         self._orders = itertools.count()
         self._jobs: dict[str, Job] = {}
         self._shares = [Shares() for _ in CLASSES]
-        self._lines = self._new_lines()
-        self._by_key: dict[Hashable, list[Line]] = {}
+        self._lines = [Line(self._shares[rank // 2]) for rank in RANKS]
+        self._by_key: dict[Hashable, dict[int, Line]] = {}
         self._ages: list[tuple[float, int, Job]] = []
         self._backlog = Backlog()
         self._paused: dict[str, Job] = {}
@@ -74,7 +75,7 @@ class Scheduler:
             )
         job.order = next(self._orders)
         self._aim(job)
-        job.late = self._is_late(job, now)
+        job.set_late(self._is_late(job, now))
         self._jobs[job.id] = job
         self._enter(job)
         self._wait(job)
@@ -100,7 +101,7 @@ class Scheduler:
         self._leave(job)
         job.priority = priority or job.priority
         job.deadline = job.deadline if deadline is None else deadline
-        job.late = False
+        job.set_late(False)
         self._aim(job)
         self._jobs[job.id] = job
         self._enter(job)
@@ -189,7 +190,7 @@ class Scheduler:
         """
         job.order = next(self._orders)
         self._aim(job)
-        job.late = self._is_late(job, now)
+        job.set_late(self._is_late(job, now))
         return now + self._ahead(job)[1] + self._own(job, self._count_of(job.key) + 1)
 
     def work(self, now: float) -> float:
@@ -197,9 +198,6 @@ class Scheduler:
         return self._backlog.before(len(RANKS), (0.0, 0), self._started(), self._cost)[1]
 
     # Inside
-
-    def _new_lines(self) -> list[Line]:
-        return [Line(self._shares[rank // 2]) for rank in RANKS]
 
     def _shares_of(self, job: Job) -> Shares:
         return self._shares[job.rank // 2]
@@ -229,10 +227,9 @@ class Scheduler:
         self._backlog.remove(job)
 
     def _wait(self, job: Job) -> None:
-        lines = self._by_key.get(job.key)
-        if lines is None:
-            lines = self._by_key[job.key] = self._new_lines()
-        rank = job.rank
+        rank, lines = job.rank, self._by_key.setdefault(job.key, {})
+        if rank not in lines:
+            lines[rank] = Line(self._shares[rank // 2])
         self._lines[rank].add(job)
         lines[rank].add(job)
         if job.steps_done:
@@ -242,23 +239,25 @@ class Scheduler:
         rank, lines = job.rank, self._by_key[job.key]
         self._lines[rank].remove(job)
         lines[rank].remove(job)
-        if not lines[rank].jobs and not any(line.jobs for line in lines):
-            del self._by_key[job.key]
+        if not lines[rank].jobs:
+            del lines[rank]
+            if not lines:
+                del self._by_key[job.key]
         self._paused.pop(job.id, None)
 
     def _set_late(self, job: Job) -> None:
         self._take(job)
         self._backlog.remove(job)
-        job.late = True
+        job.set_late(True)
         self._backlog.add(job)
         self._wait(job)
 
     def _waiting_of(self, key: Hashable) -> int:
-        return sum(len(line.jobs) for line in self._by_key.get(key, ()))
+        return sum(len(line.jobs) for line in self._by_key[key].values()) if key in self._by_key else 0
 
     def _leader(self, now: float) -> Job | None:
         if len(self._paused) > self.policy.paused_max:
-            return self._paused_by_turn(now)[-1]
+            return min(self._paused.values(), key=partial(_turn, now))
         for aged_at, _, job in self._ages:
             if aged_at > now:
                 break
@@ -289,10 +288,11 @@ class Scheduler:
             late += self.policy.fairness_s
         return min(on_time, late) + self.policy.fairness_s
 
-    def _paused_by_turn(self, now: float, key: Hashable | None = None) -> list[Job]:
-        """What started, of a key or of all; the one that goes first is last."""
-        of = [(min(now, job.aged_at), job.rank, *job.entry) for job in self._paused.values() if key in (None, job.key)]
-        return [entry[-1] for entry in sorted(of, reverse=True)]
+    def _paused_by_turn(self, now: float, key: Hashable) -> list[Job]:
+        """What started, of a key; the one that goes first is last."""
+        of = [job for job in self._paused.values() if job.key == key]
+        of.sort(key=partial(_turn, now), reverse=True)
+        return of
 
     def _most(self, key: Hashable) -> int:
         return min(self.costs.batch_max(key), self.policy.batch_max or self.costs.batch_max(key))
@@ -331,7 +331,7 @@ class Scheduler:
         idle = waiting == len(self._jobs) - self.running
         if self._holding is None or waiting >= full or not idle or self._paused:
             return now
-        jobs = [job for line in self._by_key[key] for _, _, job in line.jobs]
+        jobs = [job for line in self._by_key[key].values() for _, _, job in line.jobs]
         slack = min(job.target - now - self._time(key, job.remaining, full) for job in jobs)
         bound, present, until = self._holds.get(key, (now + self.policy.hold_max_s, 0, 0.0))
         if present != waiting:
@@ -352,7 +352,7 @@ class Scheduler:
                     break
                 job = paused.pop()
             else:
-                job = lines[rank].first(self._allowed(rank)) if lines[rank].jobs else None
+                job = lines[rank].first(self._allowed(rank)) if rank in lines else None
                 if job is None:
                     rank += 1
                     continue
@@ -390,3 +390,8 @@ class Scheduler:
         size = min(together, self._full_batch(job.key))
         streams = self.streams if together > size else 1
         return job.remaining * self.costs.step(job.key, size, streams) + self.costs.rest(job.key, size, streams)
+
+
+def _turn(now: float, job: Job) -> tuple[float, int, float, int]:
+    """Of started jobs, the one with the least goes first."""
+    return min(now, job.aged_at), job.rank, job.target, job.order

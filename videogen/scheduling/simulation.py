@@ -23,13 +23,15 @@ GOOD = 3.0
 @dataclass(frozen=True, slots=True)
 class StoreCosts:
     """The queue that all devices share: each video that is claimed keeps it busy 1 / `videos_per_s`, one by one;
-    a claim of up to `claim_most` is answered `claim_s` later; a video that is there is given in `cached_s`.
+    a claim of up to `claim_most` is answered `claim_s` later; a video that is there is given in `cached_s`. A video is
+    with its caller `answer_s` after its device made it, which works on meanwhile.
     """
 
     videos_per_s: float = math.inf
     claim_s: float = 0.0
     claim_most: int = 16
     cached_s: float = 0.0
+    answer_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +317,17 @@ class _Simulation:
     def _free(self, device: _Device, ended: list[Job], rest: float) -> None:
         device.free += 1
         self.outcome.busy_s += rest
+        if ended and self.fleet.store.answer_s:
+            self._at(self.now + self.fleet.store.answer_s, self._publish, ended)
+        else:
+            self._publish(ended)
+        self._run(device)
+        if ended:
+            self._want(device)
+
+    # What came of it
+
+    def _publish(self, ended: list[Job]) -> None:
         for job in ended:
             waiting = self.live.pop(int(job.id))
             self.done[waiting.number] = self.now
@@ -323,11 +336,6 @@ class _Simulation:
             for request in waiting.joined:
                 self.outcome.joined += 1
                 self._answer(request)
-        self._run(device)
-        if ended:
-            self._want(device)
-
-    # What came of it
 
     def _answer(self, request: Request) -> None:
         taken = self.now - request.at
