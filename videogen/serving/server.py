@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from videogen.errors import InvalidRequest
+from videogen.memory import settle
 from videogen.serving.access import Access, check_bind
 from videogen.serving.assembly import Core, Serving, assembled
 from videogen.serving.limits import Limits
@@ -40,6 +41,7 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
             tell(f"serving {version.label}{' (ungated: it has passed no gates)' if version.ungated else ''}")
             tell(f"  HTTP  http://{serving.host}:{ports.http}/v1/videos, its page at /docs")
             tell(f"  gRPC  {serving.host}:{ports.grpc}")
+            settle()
             await ended.wait()
             tell("ending: work in hand is finished or handed back")
 

@@ -5,7 +5,6 @@ It ends with the process that started it: at the end of the socket, or by the ke
 
 import argparse
 import ctypes
-import gc
 import os
 import queue
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videogen.errors import EngineUnavailable, VideogenError
+from videogen.memory import settle
 from videogen.serving.engine.messages import (
     HEADER,
     Answer,
@@ -159,6 +159,7 @@ class Worker:
 
         wanted, started, before = message.version, time.perf_counter(), resident_memory()
         version = self._made(message)
+        settle()
         self._loop.add(version)
         one = version.tables[False].step
         return {
@@ -191,7 +192,7 @@ class Worker:
 
     def _unload(self, message: Unload) -> None:
         self._loop.remove(message.version_digest)
-        gc.collect()
+        settle()
 
     def _tell_stats(self) -> None:
         while True:
