@@ -53,7 +53,7 @@ def cases(records: RecordStore) -> dict[str, Work]:
             Write("chunk", uuid.uuid4().hex, (SetPayload(VIDEO[:200_000]),), ttl=20.0)
         ),
         "video of 1,000 KB, get": lambda: videos.read(digest),
-        "video of 1,000 KB, put": lambda: videos.put("g", VIDEO, {}),
+        "video of 1,000 KB, put": lambda: videos.put("g", uuid.uuid4().bytes + VIDEO[16:], {}),
         "submit one request": lambda: store.submit(accepted(uuid.uuid4().int % 2**31)),
     }
 

@@ -2,12 +2,15 @@
 
     python -m tests.benchmarks.store
 
-Raw and ours take turns in one process; a ratio is raw time over ours, so 1.00 is as fast as the client alone. Aerospike
-is measured where AEROSPIKE_HOSTS names a server; Redis is started here if redis-server is installed.
+Raw and ours take turns in one process; a ratio is raw time over ours, so 1.00 is as fast as the client alone. What is
+put is new each time: a backend may see that it holds the same already. Aerospike is measured where AEROSPIKE_HOSTS
+names a server; Redis is started here if redis-server is installed.
 """
 
 import argparse
 import contextlib
+import hashlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -28,10 +31,15 @@ from videogen.store.backends.catalog import open_records
 from videogen.store.primitives import Add, Is, MapPut, RecordStore, Set, SetPayload, Write
 from videogen.store.records import StoreLimits
 from videogen.store.store import Store
-from videogen.store.videos import CHUNK_BYTES, Videos
+from videogen.store.videos import Videos, chunk_keys
 
 Work = Callable[[], object]
-SMALL, MEDIUM, LARGE = 300, 200_000, 1_000_000
+Put = Callable[[bytes], object]
+MEDIUM, LARGE = 200_000, 1_000_000
+PUTS = 10
+"""Contents that are put in one turn, made before it."""
+RAW_KEYS = 100
+"""Under which the client puts contents, in turns."""
 
 
 @dataclass
@@ -43,8 +51,8 @@ class Raw:
     count: Work
     compare: Work
     map_put: Work
-    get_blob: Callable[[int], object]
-    put_blob: Callable[[int, bytes], object]
+    get_blob: Callable[[str], bytes]
+    put_blob: Callable[[str, bytes], object]
 
 
 def raw_redis(url: str) -> Raw:
@@ -61,8 +69,8 @@ def raw_redis(url: str) -> Raw:
         count=lambda: client.hincrby("raw:c", "n", 1),
         compare=lambda: swap(["raw:r"], ['"free"']),
         map_put=lambda: client.zadd("raw:m", {f"{time.monotonic_ns() % 100:03d}": 0}),
-        get_blob=lambda size: client.get(f"raw:b{size}"),
-        put_blob=lambda size, blob: client.set(f"raw:b{size}", blob),
+        get_blob=lambda name: client.get(f"raw:{name}"),
+        put_blob=lambda name, blob: client.set(f"raw:{name}", blob),
     )
 
 
@@ -77,16 +85,6 @@ def raw_aerospike(url: str) -> Raw:
     def key(name: str) -> tuple[str, str, str]:
         return namespace, "raw", name
 
-    def get_blob(size: int) -> object:
-        count = -(-size // CHUNK_BYTES)
-        if count == 1:
-            return client.get(key(f"b{size}/0"))
-        return client.batch_read([key(f"b{size}/{index}") for index in range(count)])
-
-    def put_blob(size: int, blob: bytes) -> None:
-        for index in range(-(-size // CHUNK_BYTES)):
-            client.put(key(f"b{size}/{index}"), {"p": blob[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]})
-
     client.put(key("r"), {"state": "free", "n": 1})
     when = exp.Eq(exp.StrBin("state"), "free").compile()
     ordered = {"map_order": aerospike.MAP_KEY_ORDERED}
@@ -98,8 +96,8 @@ def raw_aerospike(url: str) -> Raw:
         map_put=lambda: client.operate(
             key("m"), [map_operations.map_put("m", f"{time.monotonic_ns() % 100:03d}", "", ordered)]
         ),
-        get_blob=get_blob,
-        put_blob=put_blob,
+        get_blob=lambda name: client.get(key(name))[2]["p"],
+        put_blob=lambda name, blob: client.put(key(name), {"p": blob}),
     )
 
 
@@ -111,14 +109,15 @@ def raw_sqlite(folder: Path) -> Raw:
     db.execute("CREATE TABLE m (k TEXT, e TEXT, PRIMARY KEY (k, e)) WITHOUT ROWID")
     db.execute("INSERT INTO t VALUES ('r', 'free', 1, NULL)")
     db.execute("INSERT INTO t VALUES ('c', 'free', 1, NULL)")
+    insert = "INSERT INTO t VALUES (?1, 'free', 1, ?2) ON CONFLICT (k) DO UPDATE SET n = n + 1, b = ?2"
     return Raw(
         get=lambda: db.execute("SELECT v, n FROM t WHERE k = 'r'").fetchone(),
-        put=lambda: db.execute("INSERT OR REPLACE INTO t VALUES ('p', 'free', 1, NULL)"),
+        put=lambda: db.execute(insert, ("p", None)),
         count=lambda: db.execute("UPDATE t SET n = n + 1 WHERE k = 'c' RETURNING n").fetchone(),
-        compare=lambda: db.execute("UPDATE t SET n = 2 WHERE k = 'r' AND v = 'free'"),
+        compare=lambda: db.execute("UPDATE t SET n = n + 1 WHERE k = 'r' AND v = 'free'"),
         map_put=lambda: db.execute("INSERT OR REPLACE INTO m VALUES ('m', ?)", (f"{time.monotonic_ns() % 100:03d}",)),
-        get_blob=lambda size: db.execute("SELECT b FROM t WHERE k = ?", (f"b{size}",)).fetchone(),
-        put_blob=lambda size, blob: db.execute("INSERT OR REPLACE INTO t VALUES (?, 'x', 1, ?)", (f"b{size}", blob)),
+        get_blob=lambda name: db.execute("SELECT b FROM t WHERE k = ?", (name,)).fetchone()[0],
+        put_blob=lambda name, blob: db.execute(insert, (name, blob)),
     )
 
 
@@ -137,7 +136,19 @@ def in_turns(raw: Work, ours: Work, seconds: float, rounds: int) -> tuple[float,
     return statistics.median(taken[0]), statistics.median(taken[1])
 
 
-def cases(records: RecordStore, raw: Raw) -> Iterator[tuple[str, Work, Work]]:
+def in_turns_put(raw: Put, ours: Put, size: int, rounds: int) -> tuple[float, float]:
+    """As `in_turns`, of calls that are given new content each time."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for work, times in zip((raw, ours), taken, strict=True):
+            for blob in [os.urandom(size) for _ in range(PUTS)]:
+                start = time.perf_counter()
+                work(blob)
+                times.append(time.perf_counter() - start)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def single_records(records: RecordStore, raw: Raw) -> Iterator[tuple[str, Work, Work]]:
     """Name, what the client does, what we do."""
     records.write(Write("bench", "r", (Set("state", "free"), Set("n", 1))))
     fields = (Set("state", "free"), Set("n", 1))
@@ -150,20 +161,50 @@ def cases(records: RecordStore, raw: Raw) -> Iterator[tuple[str, Work, Work]]:
         "put into a map of 100", raw.map_put,
         lambda: records.write(Write("bench", "m", (MapPut(f"{time.monotonic_ns() % 100:03d}"),))),
     )  # fmt: skip
-    videos = Videos(records, 3600.0)
+
+
+def gets(videos: Videos, raw: Raw) -> Iterator[tuple[str, Work, Work]]:
+    """As `single_records`, the client without and with a check of what it got."""
     for size in (MEDIUM, LARGE):
-        blob = os.urandom(size)
-        digest = videos.put("g", blob, {})
-        raw.put_blob(size, blob)
-        yield f"video of {size // 1000} KB, get", lambda size=size: raw.get_blob(size), lambda d=digest: videos.read(d)
+        blob, name = os.urandom(size), f"b{size}"
+        digest, what = videos.put("g", blob, {}), f"video of {size // 1000} KB, get"
+        raw.put_blob(name, blob)
+        yield what, lambda name=name: raw.get_blob(name), lambda d=digest: videos.read(d)
         yield (
-            f"video of {size // 1000} KB, put", lambda size=size, blob=blob: raw.put_blob(size, blob),
-            lambda blob=blob: videos.put("g", blob, {}),
+            f"{what}; the client, and sha256", lambda name=name: hashlib.sha256(raw.get_blob(name)).hexdigest(),
+            lambda d=digest: videos.read(d),
         )  # fmt: skip
-    payload = os.urandom(MEDIUM)
-    chunk = Write("chunk", "bench", (SetPayload(payload),))
-    yield "one chunk of 200 KB, put", lambda: raw.put_blob(MEDIUM, payload), lambda: records.write(chunk)
-    yield "one chunk of 200 KB, get", lambda: raw.get_blob(MEDIUM), lambda: records.read("chunk", "bench")
+    chunk = next(chunk_keys(videos.put("g", os.urandom(MEDIUM), {}), 1))
+    yield "one chunk of 200 KB, get", lambda: raw.get_blob(f"b{MEDIUM}"), lambda: videos.records.read("chunk", chunk)
+
+
+def puts(videos: Videos, raw: Raw) -> Iterator[tuple[str, int, Put, Put]]:
+    """As `gets`, with the size of what is put."""
+    numbers = itertools.count()
+
+    def put(blob: bytes) -> object:
+        return raw.put_blob(f"p{next(numbers) % RAW_KEYS}", blob)
+
+    def put_with_digest(blob: bytes) -> object:
+        return hashlib.sha256(blob).hexdigest(), put(blob)
+
+    for size in (MEDIUM, LARGE):
+        what = f"video of {size // 1000} KB, put"
+        yield what, size, put, lambda blob: videos.put("g", blob, {})
+        yield f"{what}; the client, and sha256", size, put_with_digest, lambda blob: videos.put("g", blob, {})
+    yield (
+        "one chunk of 200 KB, put", MEDIUM, put,
+        lambda blob: videos.records.write(Write("chunk", f"p{next(numbers) % RAW_KEYS}", (SetPayload(blob),))),
+    )  # fmt: skip
+
+
+def measured(records: RecordStore, raw: Raw, seconds: float, rounds: int) -> Iterator[tuple[str, float, float]]:
+    """Name, seconds of a call of the client, of ours."""
+    videos = Videos(records, 3600.0)
+    for name, theirs, ours in itertools.chain(single_records(records, raw), gets(videos, raw)):
+        yield name, *in_turns(theirs, ours, seconds, rounds)
+    for name, size, theirs, ours in puts(videos, raw):
+        yield name, *in_turns_put(theirs, ours, size, rounds)
 
 
 @contextlib.contextmanager
@@ -204,8 +245,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, backends(Path(folder)) as there:
         for url, make in there.values():
             records = open_records(url)
-            for name, raw, ours in cases(records, make()):
-                theirs, mine = in_turns(raw, ours, options.seconds, options.rounds)
+            for name, theirs, mine in measured(records, make(), options.seconds, options.rounds):
                 rows.setdefault(name, []).append(f"{1000 * mine:.3f} ({theirs / mine:.2f})")
             records.close()
             for size in (MEDIUM, LARGE):

@@ -22,7 +22,7 @@ SEEDS = 1500
 HOPELESS = 11
 """Every so manieth video cannot be made."""
 LARGE = 1_200_000
-"""Bytes: three chunks."""
+"""Bytes: more than one chunk."""
 LIMITS = StoreLimits(local_cache_bytes=0)
 
 
