@@ -15,11 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from videogen.errors import Overloaded
-from videogen.requests import AcceptedRequest
+from videogen.requests import AcceptedRequest, Lane
+from videogen.store.pace import Eta
 from videogen.store.records import RequestRecord
 from videogen.store.servers import Server
 from videogen.store.store import Store
 
+LANE: Lane = "interactive"
 LOOK_S = 0.5
 """How old a count may be."""
 MARGIN = 1.5
@@ -60,11 +62,16 @@ class Admission:
         self._looking, self._changing = threading.Lock(), threading.Lock()
 
     def check(self, accepted: AcceptedRequest) -> None:
-        """Raises Overloaded for what could not be answered in time, with the seconds in which it would be."""
+        """Raises Overloaded for what could not be answered in time, with the seconds in which it would be.
+
+        What goes into another lane is not answered from here.
+        """
+        if accepted.request.lane != LANE:
+            return
         own = self.own(accepted)
         self._look(own)
         per_second = self._per_second(own, accepted.version_digest)
-        itself = (accepted.request.num_inference_steps or 1) * own.step_s
+        itself = _itself(accepted, own)
 
         def refusal(ahead: int) -> Overloaded | None:
             return self._refusal(accepted, ahead, (ahead + own.lent) / per_second, itself)
@@ -80,9 +87,22 @@ class Admission:
 
     def entered(self, record: RequestRecord) -> None:
         """A request was submitted here."""
-        if record.is_live:
+        if record.is_live and record.lane == LANE:
             with self._changing:
                 insort(self._keys, record.turn + record.id)
+
+    def place(self, record: RequestRecord) -> Eta | None:
+        """Where a request stands that waits, and how long it may take; None beyond what is counted."""
+        if record.accepted is None or record.lane != LANE:
+            return None
+        own = self.own(record.accepted)
+        self._look(own)
+        with self._changing:
+            ahead = bisect_left(self._keys, record.turn + record.id)
+            if ahead == len(self._keys):
+                return None
+        wait = (ahead + own.lent) / self._per_second(own, record.version_digest)
+        return Eta(ahead, wait + _itself(record.accepted, own))
 
     def _refusal(self, accepted: AcceptedRequest, ahead: int, wait: float, itself: float) -> Overloaded | None:
         most, deadline, eta = self.limits.most_work_s, accepted.request.deadline, wait + itself
@@ -111,7 +131,12 @@ class Admission:
             per_second = own.server.per_second + sum(one.per_second for one in self._others)
             most = min(MOST_COUNTED, round(MARGIN * self.limits.most_work_s * per_second) + 100)
             with self._changing:
-                self._keys = self.store.line("interactive", most).keys
+                self._keys = self.store.line(LANE, most).keys
             self._looked_at = time.monotonic()
         finally:
             self._looking.release()
+
+
+def _itself(accepted: AcceptedRequest, own: Pace) -> float:
+    """Seconds from its first step to its last, as steps go now."""
+    return (accepted.request.num_inference_steps or 1) * own.step_s

@@ -115,7 +115,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of a list, in order; the id of the last asks for those after it."""
+    """Some of a list, in order; the id of the last asks for those after it. `is_cut`: older ones are not listed."""
 
     data: tuple[T, ...]
     has_more: bool
+    is_cut: bool = False

@@ -17,32 +17,25 @@ from typing import Any
 
 from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
-from videogen.errors import InvalidRequest, Overloaded, RecordExpired, RecordNotFound, StoreConflict, StoreUnavailable
+from videogen.errors import InvalidRequest, Overloaded, RecordExpired, StoreConflict, StoreUnavailable
 from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.serving.admission import Admission, ServiceLimits
 from videogen.serving.in_hand import InHand
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
+from videogen.serving.looking import Looking
 from videogen.serving.making import Maker
 from videogen.serving.observing import Observer, Submitted
 from videogen.serving.overview import Overview
 from videogen.serving.reporting import ended
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import carried
-from videogen.serving.views import REMIXED_FROM, UNGATED, view
+from videogen.serving.views import REMIXED_FROM, UNGATED
 from videogen.store.idempotency import Idempotency
-from videogen.store.pace import Eta
-from videogen.store.primitives import Record, Set, Write
-from videogen.store.records import Claim, Json, RequestRecord, VideoRecord
+from videogen.store.records import Claim, Json, RequestRecord
 from videogen.store.sessions import Session
 
-HIDDEN = "hidden-request"
-"""The kind of the records that say which requests their callers deleted."""
-MOST_LISTED = 5000
-"""Requests, the latest first, among which a list looks for a caller's own."""
 SOURCE = "videogen serve"
 """Who submitted, as the store keeps it."""
-ETA_S = 1.0
-MOST_ETAS = 10_000
 POLL_S = (0.1, 1.0)
 """Between looks at a job that another replica makes, growing."""
 
@@ -69,7 +62,7 @@ class Service:
         self.draining = False
         self.away: str | None = None
         """Why the store cannot be asked, None while it can."""
-        self._etas: dict[str, tuple[float, Eta | None]] = {}
+        self.looking = Looking(self.store, self.admission, self.limits.price_per_hour)
 
     # State
 
@@ -157,34 +150,15 @@ class Service:
         else:
             record = self.store.submit(accepted, SOURCE, key)
         self.admission.entered(record)
-        return self._look(record, waits=not claims), claims
+        return self.looking.job(record, waits=not claims), claims
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
         return await self._get(job_id, caller, waits=self._held(job_id) is None)
 
     async def _get(self, job_id: str, caller: Caller, *, waits: bool) -> VideoJob:
-        return self._told(await self.maker.call(lambda: self._look(self._own(job_id, caller), waits=waits)))
-
-    def _own(self, job_id: str, caller: Caller) -> RequestRecord:
-        record = self.store.request(job_id)
-        if record.accepted is None or record.accepted.request.tenant != caller.tenant or self._hidden([job_id]):
-            raise RecordNotFound(f"there is no video {job_id}")
-        return record
-
-    def _hidden(self, ids: list[str]) -> set[str]:
-        found = zip(ids, self.store.records.read_many(HIDDEN, ids), strict=True)
-        return {request_id for request_id, record in found if isinstance(record, Record)}
-
-    async def _view(self, records: Sequence[RequestRecord]) -> list[VideoJob]:
-        waiting = {record.id for record in records if self._held(record.id) is None}
-        jobs = await self.maker.call(lambda: [self._look(record, waits=record.id in waiting) for record in records])
-        return [self._told(job) for job in jobs]
-
-    def _look(self, record: RequestRecord, *, waits: bool) -> VideoJob:
-        """`waits`: with its place in the queue, if it has one."""
-        eta = self._eta(record) if waits else None
-        return view(record, self._video_of(record), eta=eta, price_per_hour=self.limits.price_per_hour)
+        looking = self.looking
+        return self._told(await self.maker.call(lambda: looking.job(looking.own(job_id, caller), waits=waits)))
 
     def _held(self, job_id: str) -> InHand | None:
         return self.maker.in_hand.get(job_id) or self.maker.publishing.get(job_id)
@@ -197,27 +171,6 @@ class Service:
         return dataclasses.replace(
             job, status="in_progress", state="running", progress=held.progress, queue_position=None, eta_seconds=None
         )
-
-    def _eta(self, record: RequestRecord) -> Eta | None:
-        """Where a job stands that waits in the queue, at most `ETA_S` old: to find that out reads the queue."""
-        if record.state not in ("queued", "assigned"):
-            return None
-        now = time.monotonic()
-        told_at, eta = self._etas.get(record.id, (-math.inf, None))
-        if now - told_at > ETA_S:
-            if len(self._etas) >= MOST_ETAS:
-                self._etas.clear()
-            eta = self.store.eta(record.id)
-            self._etas[record.id] = now, eta
-        return eta
-
-    def _video_of(self, record: RequestRecord) -> VideoRecord | None:
-        if record.state != "done" or record.video is None:
-            return None
-        try:
-            return self.store.video(record.video, record.generation)
-        except RecordNotFound:
-            return None
 
     async def list(
         self,
@@ -233,40 +186,32 @@ class Service:
         if order not in ("asc", "desc"):
             raise InvalidRequest("order", order, "asc or desc")
 
-        def read() -> list[RequestRecord]:
-            found = [
-                record
-                for record in self.store.requests(limit=MOST_LISTED)
-                if record.accepted is not None and record.accepted.request.tenant == caller.tenant
-            ]
-            hidden = self._hidden([record.id for record in found]) if found else set()
-            return sorted((r for r in found if r.id not in hidden), key=lambda r: r.id, reverse=order == "desc")
-
-        records = await self.maker.call(read)
-        if after is not None:
-            records = [r for r in records if (r.id > after if order == "asc" else r.id < after)]
-        return Page(tuple(await self._view(records[:limit])), len(records) > limit)
+        held = {*self.maker.in_hand, *self.maker.publishing}
+        page = await self.maker.call(lambda: self.looking.page(caller, held, after, limit, order == "desc"))
+        return dataclasses.replace(page, data=tuple(map(self._told, page.data)))
 
     async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
         """Ends a job that has not ended; its video is still made if others wait for it. One that ended stays so."""
-        record = await self.maker.call(lambda: self._own(job_id, caller))
-        cancelled = await self.maker.call(lambda: self.store.cancel(job_id))
+
+        def cancel() -> tuple[RequestRecord, VideoJob]:
+            record = self.looking.own(job_id, caller)
+            return record, self.looking.job(self.store.cancel(job_id), waits=False)
+
+        record, job = await self.maker.call(cancel)
         self._cancelled(record)
-        return (await self._view([cancelled]))[0]
+        return self._told(job)
 
     async def delete(self, job_id: str, caller: Caller) -> None:
         """Cancels a job and hides it from its caller; the video stays for others who asked for the same."""
-        record = await self.maker.call(lambda: self._own(job_id, caller))
 
-        def hide() -> None:
+        def hide() -> RequestRecord:
+            record = self.looking.own(job_id, caller)
             if record.is_live:
                 self.store.cancel(job_id)
-            self.store.records.write(
-                Write(HIDDEN, job_id, (Set("tenant", caller.tenant),), ttl=self.store.limits.keep_requests)
-            )
+            self.looking.hide(job_id, caller)
+            return record
 
-        await self.maker.call(hide)
-        self._cancelled(record)
+        self._cancelled(await self.maker.call(hide))
 
     def _cancelled(self, record: RequestRecord) -> None:
         self.maker.forget_generation(record.generation)
@@ -275,7 +220,7 @@ class Service:
 
     async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
         """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
-        record = await self.maker.call(lambda: self._own(job_id, caller))
+        record = await self.maker.call(lambda: self.looking.own(job_id, caller))
         assert record.accepted is not None
         old = record.accepted.request
         fields = old.model_dump(mode="json", exclude={"tenant", "lane", "deadline", "prompt", "metadata", "model"})
@@ -295,7 +240,7 @@ class Service:
         if last is not None and held is not None:
             generation, looked = held.claim.generation, time.monotonic()
         else:
-            generation = (await self.maker.call(lambda: self._own(job_id, caller))).generation
+            generation = (await self.maker.call(lambda: self.looking.own(job_id, caller))).generation
         pause = POLL_S[0]
         with self.maker.changes.of(generation) as news:
             while last is None or not last.has_ended:

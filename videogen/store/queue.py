@@ -19,6 +19,8 @@ T = TypeVar("T")
 Resolved = tuple[RequestRecord | None, GenerationState | None]
 LIVE = either(Is("state", "queued"), Is("state", "assigned"))
 CHUNK = 100
+MOST_LIVE = 20_000
+"""Live requests among which the latest are looked for."""
 SLOW_SUBMIT_S = 60.0
 """A submission that took longer than this puts its entry into the live index again: see `Recovery`."""
 
@@ -265,6 +267,13 @@ class RequestQueue:
             if len(found) >= limit:
                 break
         return list(found.values())[:limit]
+
+    def latest(self, most: int) -> tuple[list[str], bool]:
+        """Ids of requests, those accepted last first, as ids sort by that; and whether older ones are left out."""
+        live = list(itertools.islice((entry.request_id for entry in self.entries()), MOST_LIVE + 1))
+        ended = list(itertools.islice(self.ended.latest(), most + 1))
+        ids = sorted({*live, *ended}, reverse=True)
+        return ids[:most], len(ids) > most or len(live) > MOST_LIVE
 
     def _read(self, request_ids: Sequence[str]) -> list[RequestRecord | None]:
         """As stored. A damaged record ends its request visibly, so that it stands in nobody's way."""

@@ -119,6 +119,17 @@ class Store:
         """Raises RecordNotFound."""
         return self._queue.get(request_id)
 
+    def find(self, request_ids: Sequence[str]) -> list[RequestRecord | None]:
+        """Requests at once; None for each that is not there."""
+        return self._queue.get_many(request_ids)
+
+    def latest(self, most: int) -> tuple[list[str], bool]:
+        """Ids of up to `most` requests, those accepted last first, and whether there may be more.
+
+        Without what ended before the last `most` that did, and of very many live ones only some.
+        """
+        return self._queue.latest(most)
+
     def requests(self, states: Iterable[RequestState] | None = None, limit: int = 100) -> list[RequestRecord]:
         """Live requests in the order of their turn, then those that ended, latest first."""
         return self._queue.find_all(states, limit)
@@ -272,6 +283,10 @@ class Store:
     def video(self, digest: str, generation: str | None = None) -> VideoRecord:
         """Raises RecordNotFound. Two generations may give the same bytes: `generation` says whose provenance."""
         return self._videos.get(digest, generation)
+
+    def videos(self, wanted: Sequence[tuple[str, str | None]]) -> list[VideoRecord | None]:
+        """As `video`, at once: digests, each with its generation. None for each that is not there or is damaged."""
+        return self._videos.get_many(wanted)
 
     def read_video(self, digest: str) -> bytes:
         """The MP4, verified, from this process's memory where it is held: see `videogen.store.local_cache`.

@@ -71,18 +71,32 @@ class Videos:
 
         Without `generation`, provenance is that of the first that made these bytes.
         """
-        record = self._whole(digest)
+        return self._shown(digest, self._whole(digest), self.records.map_range("video", digest), generation)
+
+    def get_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[VideoRecord | None]:
+        """As `get`, all at once, each with its generation; None for each that is not there or is damaged."""
+        digests = list(dict.fromkeys(digest for digest, _ in wanted))
+        records = dict(zip(digests, self.records.read_many("video", digests), strict=True))
+        entries = dict(zip(digests, self.records.map_heads("video", digests), strict=True))
+
+        def get(digest: str, generation: str | None) -> VideoRecord | None:
+            try:
+                return self._shown(digest, self._current(digest, records[digest]), entries[digest], generation)
+            except (RecordNotFound, RecordDamaged):
+                return None
+
+        return [get(*one) for one in wanted]
+
+    def _shown(
+        self, digest: str, record: Record, entries: Sequence[tuple[str, str]], generation: str | None
+    ) -> VideoRecord:
         try:
-            provenance = self._provenance(digest, generation)
+            provenance = _provenance(entries, generation)
         except ValueError as error:
             raise RecordDamaged(f"video {digest}: its provenance is damaged: {error}") from error
         return VideoRecord(
             digest, record.count("size"), record.number("created_at"), self._expires_at(record), provenance
         )
-
-    def _provenance(self, digest: str, generation: str | None) -> Mapping[str, Json]:
-        entries = self.records.map_range("video", digest)
-        return json.loads(next((text for key, text in entries if generation in (None, key)), "{}"))
 
     def read(self, digest: str) -> bytes:
         """The MP4. Raises as `get`, and RecordDamaged if its bytes are not those of its digest.
@@ -115,7 +129,7 @@ class Videos:
     def _gpu_seconds(self, digest: str) -> float:
         """What making it took, by the first that made it; 1 where that is not told."""
         try:
-            stages = self._provenance(digest, None).get("seconds")
+            stages = _provenance(self.records.map_range("video", digest), None).get("seconds")
         except (ValueError, AttributeError):
             stages = None
         seconds = list(stages.values()) if isinstance(stages, dict) else [1.0]
@@ -259,3 +273,7 @@ def _range(size: int, start: int, stop: int | None) -> tuple[int, int]:
 def _slices(mp4: bytes, start: int, stop: int) -> Iterator[bytes]:
     for first in range(start, stop, CHUNK_BYTES):
         yield mp4[first : min(first + CHUNK_BYTES, stop)]
+
+
+def _provenance(entries: Sequence[tuple[str, str]], generation: str | None) -> Mapping[str, Json]:
+    return json.loads(next((text for key, text in entries if generation in (None, key)), "{}"))

@@ -81,6 +81,7 @@ class VideoList(Shape):
     first_id: str | None
     last_id: str | None
     has_more: bool
+    cut: bool = Field(False, description="There may be older ones, which are not listed.")
 
 
 class VideoDeleted(Shape):

@@ -126,7 +126,8 @@ async def list_videos(
     page = await service_of(request).list(caller, after=after, limit=limit, order=order)
     shown = [video(job) for job in page.data]
     first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
-    return Answer({"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": page.has_more})
+    told = {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": page.has_more}
+    return Answer(told | {"cut": page.is_cut})
 
 
 @router.get("/{video_id}", response_model=schemas.Video)
