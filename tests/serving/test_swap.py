@@ -12,13 +12,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.fixtures import champions
+from tests.serving.in_process import CALLER, end_of
 from tests.serving.load import Load
 from tests.serving.running import serving
 from videogen.client.sync import Client
 from videogen.devices import cpu
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig
-from videogen.serving.jobs import Caller
+from videogen.serving.in_hand import Making
 from videogen.serving.making import Maker
 from videogen.serving.preparing import prepare
 from videogen.serving.service import Service
@@ -26,9 +27,8 @@ from videogen.serving.swapping import Swapper
 from videogen.serving.versions import Versions
 from videogen.store.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 SECONDS = 90.0
-CALLER = Caller("default", None, frozenset({"user", "admin"}))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,8 @@ async def without_room(versions, folder):
         champions.promote(store, versions.one)
         url = versions.artifacts.url
         config = EngineConfig(artifacts_url=url, artifacts_cache=url, streams=1, batch_max=2)
-        maker = Maker(store, config, Versions(), Changes(), "me", executor)
+        limits = Making(unserved_s=5.0)
+        maker = Maker(store, config, Versions(), Changes(), "me", executor, limits=limits)
         get = partial(prepare, store=store, artifacts=versions.artifacts, device=cpu())
         swapper = Swapper(maker, champions.MODEL, get, lambda digest, loaded, pid: False)
         service = Service(maker, swapper=swapper)
@@ -131,9 +132,7 @@ async def without_room(versions, folder):
 
 async def answered(service, seed):
     job = await service.submit({"prompt": "a red ring", "seed": seed}, CALLER)
-    async for ended in service.watch(job.id, CALLER):
-        job = ended
-    return job
+    return await end_of(service, job.id)
 
 
 def test_without_room_for_both_the_old_one_ends_its_work_and_comes_back_if_the_new_one_fails(versions, tmp_path):
@@ -162,6 +161,6 @@ def test_without_room_for_both_the_old_one_ends_its_work_and_comes_back_if_the_n
             assert service.versions.current.label == versions.two.label
             assert (await answered(service, 1001)).status == "completed"
             failed = await meanwhile
-            assert failed.status == "failed" and "one colour" in failed.error.message
+            assert failed.status == "failed" and f"{versions.grey.label} is not served" in failed.error.message
 
     asyncio.run(run())

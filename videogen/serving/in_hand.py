@@ -22,7 +22,7 @@ class Making:
     poll_s: tuple[float, float] = (0.02, 0.25)
     """Between looks at a queue in which nothing was found, growing: other replicas' clients fill it too."""
     restart_s: tuple[float, float] = (0.2, 30.0)
-    """Between a death of the engine process and its successor, growing while they die young."""
+    """Between a death of the engine process and its successor, growing while they die young without a video."""
     young_s: float = 60.0
     unserved_s: float = 300.0
     """How long a request waits for a version that no replica on the store serves before it fails."""

@@ -83,6 +83,8 @@ class Maker:
     """Of the device for one video, when it has enough to do: a moving average of those made here."""
     step_s: float = 0.05
     """Of one step as it goes now, whatever the batch."""
+    batches_ahead: int = 0
+    """Of two full batches for each stream: with fewer in hand, a device whose steps are slow never fills one."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _taking: bool = True
     _was_full: bool = True
@@ -92,6 +94,8 @@ class Maker:
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
     _started_at: float = 0.0
     _deaths: int = 0
+    _has_made: bool = False
+    """Has the engine process that is there made a video?"""
     _reviving: bool = True
 
     def __post_init__(self) -> None:
@@ -129,6 +133,8 @@ class Maker:
         steps = version.spec.num_inference_steps
         self.step_s = step_s[min(step_s)]
         self.seconds_each = steps * min(seconds / batch for batch, seconds in step_s.items())
+        streams = self.engine.ready.streams if self.engine.ready else 1
+        self.batches_ahead = 2 * loaded.batch_max * streams
 
     async def unload(self, digest: str) -> None:
         """Lets a version go once nothing of it is in hand."""
@@ -200,7 +206,8 @@ class Maker:
         """How many more may be taken from the queue. What runs have lent does not keep anybody waiting there."""
         if not self._taking or not self._gives:
             return 0
-        ahead = max(self.limits.least_ahead, math.ceil(self.limits.ahead_s / self.seconds_each))
+        least = max(self.limits.least_ahead, self.batches_ahead)
+        ahead = max(least, math.ceil(self.limits.ahead_s / self.seconds_each))
         own = sum(held.lent is None for held in self.in_hand.values())
         return min(ahead, self.limits.most_ahead) - own
 
@@ -367,6 +374,7 @@ class Maker:
             case Progress():
                 self._progressed(event)
             case Finished():
+                self._has_made = True
                 if held := self._out(event.id):
                     held.progress, self.publishing[event.id] = 1.0, held
                     self._spawn(self._publish(held, event), "publish")
@@ -472,7 +480,8 @@ class Maker:
             if held := self._out(request_id):
                 await self._fail(held, "the engine process ended while it made this video", True)
         self._hand_back(list(self.in_hand.values()), "the engine process ended before it began with this video")
-        self._deaths = self._deaths + 1 if time.monotonic() - self._started_at < self.limits.young_s else 1
+        died_young = not self._has_made and time.monotonic() - self._started_at < self.limits.young_s
+        self._deaths, self._has_made = self._deaths + 1 if died_young else 1, False
         while True:
             first, longest = self.limits.restart_s
             await asyncio.sleep(min(longest, first * 2 ** (self._deaths - 1)))

@@ -12,7 +12,7 @@ from videogen.serving.making import Maker
 from videogen.serving.preparing import Prepared
 from videogen.serving.probing import probe
 from videogen.serving.versions import ServedVersion
-from videogen.store.records import Claim, Json
+from videogen.store.records import Json
 
 logger = logging.getLogger(__name__)
 LOOK_S = 2.0
@@ -152,9 +152,8 @@ class Swapper:
         try:
             await self._unload(old.version_digest)
             await self._load(version, to_load)
-        except EngineError as error:
+        except EngineError:
             await self._restore(old, old_to_load)
-            await self._refuse(version, str(error))
             raise
         finally:
             self.maker.down = None
@@ -171,20 +170,6 @@ class Swapper:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, slowest)
 
-    async def _refuse(self, version: ServedVersion, why: str) -> None:
-        """Fails what was accepted for a version that then could not be served."""
-        maker, lease_s = self.maker, self.maker.limits.lease_s
-
-        def fail() -> list[Claim]:
-            claims = maker.store.claim_lane("interactive", maker.holder, lease_s, 16, version.version_digest)
-            for claim in claims:
-                maker.store.fail(claim, why, retry=False)
-            return claims
-
-        while claims := await maker.call(fail):
-            for claim in claims:
-                maker.changes.tell(claim.generation)
-
     async def _let_go(self, kept: str | None) -> None:
         versions = self.maker.versions
         current = versions.current.version_digest if versions.current else None
@@ -194,11 +179,11 @@ class Swapper:
                 await self._unload(digest)
 
     async def _is_needed(self, digest: str) -> bool:
-        """Does anything of a version wait in the store, or is it in hand here?"""
+        """Does anybody wait for a version, wherever it is made, or is anything of it in hand here?"""
         maker = self.maker
         if any(held.claim.request.version_digest == digest for held in maker.in_hand.values()):
             return True
-        return bool(await maker.call(lambda: maker.store.waiting("interactive", 1, digest)))
+        return await maker.call(lambda: maker.store.is_awaited(digest))
 
     async def _unload(self, digest: str) -> None:
         """Frees a version; what was cancelled of it ends first, at its next boundary."""
