@@ -34,6 +34,8 @@ class Job:
     """It can't end by its target any more."""
     rank: int = field(default=0, init=False)
     """Its class, and whether it is late: two ranks a class, the smaller goes first."""
+    batch_most: int | None = field(default=None, init=False)
+    """The largest batch in which it would end by its deadline, if it started as it came."""
     busy: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)
     order: int = field(default=0, init=False)

@@ -208,12 +208,21 @@ class Scheduler:
         job.target = job.deadline if job.deadline is not None else job.arrived + self.policy.stretch * alone
         job.aged_at = job.arrived + self.policy.ageing_s[job.priority]
         job.entry = (job.target, job.order, job)
+        job.batch_most = None if job.deadline is None else self._allowed_batch(job, job.deadline - job.arrived)
 
     def _time(self, key: Hashable, steps: int, batch: int) -> float:
         return steps * self.costs.step(key, batch, 1) + self.costs.rest(key, batch, 1)
 
+    def _allowed_batch(self, job: Job, seconds: float) -> int:
+        size = self._most(job.key)
+        while size > 1 and self._time(job.key, job.steps, size) > seconds:
+            size -= 1
+        return size
+
     def _is_late(self, job: Job, now: float) -> bool:
-        return now + self._time(job.key, job.remaining, 1) > job.target
+        """In the batch that it would share now; not by what it could do alone, or all would start and none end."""
+        size = min(max(1, self._count_of(job.key)), self._full_batch(job.key), job.batch_most or self._most(job.key))
+        return now + self._time(job.key, job.remaining, size) > job.target
 
     def _enter(self, job: Job) -> None:
         self._shares_of(job).join(job.tenant)
@@ -344,7 +353,7 @@ class Scheduler:
         key, jobs, lines = leader.key, [leader], self._by_key[leader.key]
         cost = self._paying(key)[1]
         self._start(leader, cost)
-        rank, paused = 0, None
+        rank, paused, moves = 0, None, LATE_MOVES
         while len(jobs) < size and rank < len(RANKS):
             if len(self._paused) > self.policy.paused_max:
                 paused = self._paused_by_turn(now, key) if paused is None else paused
@@ -355,6 +364,10 @@ class Scheduler:
                 job = lines[rank].first(self._allowed(rank)) if rank in lines else None
                 if job is None:
                     rank += 1
+                    continue
+                if moves and not job.late and self._is_late(job, now):
+                    self._set_late(job)
+                    moves -= 1
                     continue
             self._start(job, cost)
             jobs.append(job)
