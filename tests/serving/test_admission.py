@@ -13,6 +13,7 @@ from videogen.store.store import Store
 
 PER_SECOND = 10.0
 STEP_S = 0.05
+FIRST = {"prompt": "a red ring", "seed": 99}
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_service_refuses_what_its_queue_has_no_time_for_and_says_when_to_come_
         limits = ServiceLimits(most_work_s=1.0)
         async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=0.2, largest=1), limits=limits) as service:
             service.maker.engine.pause()
-            admitted = 0
+            first, admitted = await service.submit(FIRST, CALLER, "first"), 1
             with pytest.raises(Overloaded) as refused:  # noqa: PT012
                 while admitted < 50:
                     await service.submit({"prompt": "a red ring", "seed": admitted}, CALLER)
@@ -137,6 +138,8 @@ def test_a_service_refuses_what_its_queue_has_no_time_for_and_says_when_to_come_
             assert admitted == 2, "of 0.8 s each"
             assert refused.value.eta_s > 1.0
             assert refused.value.retry_after_s > 0
+            sent_again = await service.submit(FIRST, CALLER, "first")
+            assert sent_again.id == first.id, "what was accepted is accepted"
             service.maker.engine.resume()
 
     run(test)

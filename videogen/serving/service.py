@@ -101,7 +101,7 @@ class Service:
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         try:
-            accepted = await self.maker.call(lambda: self._accept(fields, caller))
+            accepted = await self.maker.call(lambda: self._accept(fields, caller, key))
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
@@ -121,7 +121,7 @@ class Service:
             self.observer.ended(ended(accepted, "completed", time.time()))
         return job
 
-    def _accept(self, fields: Mapping[str, Any], caller: Caller) -> AcceptedRequest:
+    def _accept(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> AcceptedRequest:
         served = {"model": self.versions.current.name} if self.versions.current else {}
         given = {"lane": "interactive", **served, **fields}
         if given.get("tenant", caller.tenant) != caller.tenant:
@@ -131,7 +131,11 @@ class Service:
         accepted = accept(request, version.spec, version.version_digest, version.vocabulary, label=version.label)
         if version.ungated:
             accepted = accepted.model_copy(update={"fingerprint": UNGATED + accepted.id})
-        self.admission.check(accepted)
+        try:
+            self.admission.check(accepted)
+        except Overloaded:
+            if key is None or not self.store.is_known(accepted, key):
+                raise
         return accepted
 
     @property

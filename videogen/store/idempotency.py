@@ -42,8 +42,7 @@ class IdempotencyKeys:
 
         Raises InvalidRequest if the key was sent with another request before.
         """
-        digest = hashlib.sha256(given.key.encode(errors="surrogatepass")).hexdigest()
-        name = f"{accepted.request.tenant}.{digest}"
+        name = _name(accepted, given)
         bins = (Set("request", accepted.id), Set("body", given.body))
         if self.records.write(Write(self.kind, name, bins, create="only", ttl=self.keep)) is not None:
             self.records.flush()
@@ -54,3 +53,12 @@ class IdempotencyKeys:
         if record.text("body") != given.body:
             raise InvalidRequest("idempotency_key", given.key, "a key that was not sent with another request before")
         return accepted.model_copy(update={"id": record.text("request")})
+
+    def is_known(self, accepted: AcceptedRequest, given: Idempotency) -> bool:
+        """Was the key sent before?"""
+        return self.records.read(self.kind, _name(accepted, given)) is not None
+
+
+def _name(accepted: AcceptedRequest, given: Idempotency) -> str:
+    digest = hashlib.sha256(given.key.encode(errors="surrogatepass")).hexdigest()
+    return f"{accepted.request.tenant}.{digest}"

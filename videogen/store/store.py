@@ -115,6 +115,10 @@ class Store:
                 return known, state
         return self._queue.submit(accepted, source)
 
+    def is_known(self, accepted: AcceptedRequest, idempotency: Idempotency) -> bool:
+        """Would `submit` give the request that came with that key before?"""
+        return self._keys.is_known(accepted, idempotency)
+
     def request(self, request_id: str) -> RequestRecord:
         """Raises RecordNotFound."""
         return self._queue.get(request_id)
