@@ -14,17 +14,18 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreConflict, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike.bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
 from videogen.store.backends.aerospike.doctor import pairs
 from videogen.store.backends.doubt import fault, look_again, write_ids
+from videogen.store.contention import until_swapped
 from videogen.store.primitives import BackendFacts, Record, RecordStore, Write
 
 PORT = 3000
 ANSWER_MS, ATTEMPT_MS = 3000, 1000
 KEYS_PER_CALL, CHUNKS_PER_CALL = 256, 8
-OK, NOT_FOUND, EXISTS, INCOMPATIBLE, FILTERED_OUT = 0, 2, 5, 12, 27
+OK, NOT_FOUND, EXISTS, INCOMPATIBLE, BUSY, FILTERED_OUT = 0, 2, 5, 12, 14, 27
 REFUSED = (NOT_FOUND, EXISTS, FILTERED_OUT)
 NO_RESPONSE = -15
 """A batch ended without an answer for this record: a write of it may have happened."""
@@ -152,8 +153,8 @@ class AerospikeRecordStore(RecordStore):
         for write, write_id, result in zip(writes, ids, results, strict=True):
             if result.result in (OK, *REFUSED):
                 found.append(write.told(result.record[2] or {}) if result.result == OK else None)
-            elif result.result == INCOMPATIBLE:
-                found.append(self._write_one(write, write_id, any_bin=True))
+            elif result.result in (INCOMPATIBLE, BUSY):
+                found.append(self._write_one(write, write_id, any_bin=result.result == INCOMPATIBLE))
             else:
                 error = f"{self._where}: {write.kind} {write.key}: error {result.result} of the server"
                 in_doubt = result.in_doubt or result.result == NO_RESPONSE
@@ -161,6 +162,25 @@ class AerospikeRecordStore(RecordStore):
         return found
 
     def _write_one(self, write: Write, write_id: str, any_bin: bool = False) -> Record | None:
+        """One write; while its record is too busy, which means that nothing was done, it is tried again."""
+        try:
+            return self._write_once(write, write_id, any_bin)
+        except self._errors.RecordBusy:
+            return self._write_patiently(write, write_id, any_bin)
+
+    def _write_patiently(self, write: Write, write_id: str, any_bin: bool) -> Record | None:
+        def attempt() -> tuple[Record | None] | None:
+            try:
+                return (self._write_once(write, write_id, any_bin),)
+            except self._errors.RecordBusy:
+                return None
+
+        try:
+            return until_swapped(attempt, f"{self._where}: {write.kind} {write.key}")[0]
+        except StoreConflict as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _write_once(self, write: Write, write_id: str, any_bin: bool) -> Record | None:
         try:
             if (bins := self._dialect.bins(write, write_id)) is not None:  # half the cost of a multi-operation here
                 self.client.put(self._key(write.kind, write.key), bins, policy=self._dialect.policy(write))
@@ -169,10 +189,12 @@ class AerospikeRecordStore(RecordStore):
             return write.told(self.client.operate(key, operations, policy=policy)[2] or {})
         except self._refusals:
             return None
+        except self._errors.RecordBusy:
+            raise
         except self._errors.BinIncompatibleType as error:
             if any_bin:
                 raise self._fault(error) from error
-            return self._write_one(write, write_id, any_bin=True)
+            return self._write_once(write, write_id, any_bin=True)
         except self._errors.AerospikeError as error:
             return self._read_back(write, write_id, self._fault(error))
 
