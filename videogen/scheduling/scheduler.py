@@ -352,8 +352,10 @@ class Scheduler:
         """The leader and who joins it, busy from now on."""
         key, jobs, lines = leader.key, [leader], self._by_key[leader.key]
         cost = self._paying(key)[1]
-        self._start(leader, cost)
         rank, paused, moves = 0, None, LATE_MOVES
+        together = min(self._count_of(key), self._full_batch(key))
+        step, rest = self.costs.step(key, together, 1), self.costs.rest(key, together, 1)
+        self._start(leader, cost)
         while len(jobs) < size and rank < len(RANKS):
             if len(self._paused) > self.policy.paused_max:
                 paused = self._paused_by_turn(now, key) if paused is None else paused
@@ -365,7 +367,8 @@ class Scheduler:
                 if job is None:
                     rank += 1
                     continue
-                if moves and not job.late and self._is_late(job, now):
+                due = job.target - job.remaining * step - rest
+                if moves and not job.late and now > due and self._is_late(job, now):
                     self._set_late(job)
                     moves -= 1
                     continue
