@@ -235,7 +235,8 @@ class _Drain:
 
     def _heard(self, news: News, left: dict[str, Claim]) -> None:
         """What becomes of one of the claims that are `left`."""
-        claim = left[news.generation]
+        if (claim := left.get(news.generation)) is None:
+            return
         match news:
             case Executing():
                 self._step([claim.request], news.progress)
