@@ -13,12 +13,9 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from tests.fixtures import champions
 from tests.fixtures.servers import free_port, send
 from tests.serving.running import serving
-from videogen.artifacts import Artifacts
 from videogen.cli import app
-from videogen.store.store import Store
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-c", "from videogen.cli import app; app()", "bench", "load"]
@@ -61,11 +58,11 @@ def test_everything_that_was_due_is_sent_answered_and_counted(service, tmp_path,
     assert plot.read_text().count("<polyline") >= 5
 
 
-def accepted(service, *, spared=False):
-    """Jobs that the service says it accepted; `spared` are those that it had not to make."""
+def accepted(service):
+    """Jobs that the service says it accepted."""
     with urllib.request.urlopen(service.url + "/metrics") as answer:
         lines = [line for line in answer.read().decode().splitlines() if line.startswith("videogen_jobs_total{")]
-    return sum(float(line.split()[-1]) for line in lines if not (spared and 'cache="miss"' in line))
+    return sum(float(line.split()[-1]) for line in lines)
 
 
 def test_a_service_that_stands_still_shows_in_all_that_was_due_meanwhile(service, tmp_path):
@@ -89,6 +86,21 @@ def test_a_service_that_stands_still_shows_in_all_that_was_due_meanwhile(service
     assert len(hit) >= 0.9 * 20 * pause_s  # a generator that waits for answers sends one of them
     assert all(took >= went_on - at - 0.05 for at, took in hit)
     assert found["all"]["latency"]["p90"] > pause_s / 2
+
+
+def test_ctrl_c_ends_the_sending_and_tells_what_there_is(service, tmp_path):
+    out = tmp_path / "out.json"
+    arguments = [service.url, "--rate", "20", "--seconds", "600", *SHORT, "--json", str(out)]
+    before = accepted(service)
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as load:
+        while accepted(service) < before + 10:
+            assert load.poll() is None
+            time.sleep(0.05)
+        load.send_signal(signal.SIGINT)
+        told, _ = load.communicate(timeout=60)
+    assert load.returncode == 0 and b"answers/s" in told, told
+    whole = json.loads(out.read_text())["all"]
+    assert whole["sent"] == whole["answered"] == accepted(service) - before
 
 
 def test_refusals_are_told_from_failures_and_say_when_to_come_again(service, tmp_path):
@@ -128,21 +140,6 @@ def test_a_trace_is_replayed_when_and_as_it_says(service, tmp_path):
     assert asked == [(0.1, "batch, 1 steps", "answered"), (0.4, "standard, 1 steps", "answered")]
     done = run(service.url, "--trace", trace, "--mix", "a:1")
     assert done.exit_code == 2 and "trace: got" in done.stderr
-
-
-def test_duplicates_come_from_the_cache_where_a_champion_is_served(tmp_path):
-    artifacts = Artifacts(str(tmp_path / "artifacts"))
-    with Store.open(f"embedded:{tmp_path}/store") as store:
-        champions.promote(store, champions.version(artifacts, tmp_path / "model", 1))
-    with serving(tmp_path, synthetic=False) as one:
-        found = measured(tmp_path, one.url, "--rate", 5, "--seconds", 4, "--duplicates", 0.5)
-        hits = accepted(one, spared=True)
-        assert 0 < hits == found["repeats"]["answered"]
-        measured(tmp_path, one.url, "--rate", 5, "--seconds", 1)
-        assert accepted(one, spared=True) == hits  # another run asks for other videos
-        for _ in range(2):
-            again = measured(tmp_path, one.url, "--rate", 5, "--seconds", 1, "--cache")
-        assert accepted(one, spared=True) == hits + again["all"]["sent"]
 
 
 def test_nobody_there_and_what_is_no_service_are_one_clear_line(tmp_path):

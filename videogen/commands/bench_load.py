@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -84,8 +85,8 @@ def load(
     is a video that nobody asked for before, unless `--duplicates` or `--cache` say otherwise.
 
     A tenant has 64 streams on a replica at once, and each request is one while it waits: for more, start the service
-    with VIDEOGEN_TENANT_STREAMS=1000. With `--slo`, the command ends with 1 if the error budget is overspent; without,
-    if nothing was answered.
+    with VIDEOGEN_TENANT_STREAMS=1000. Ctrl-C ends the sending and tells what there is. With `--slo`, the command ends
+    with 1 if the error budget is overspent; without, if nothing was answered.
 
     Examples:
 
@@ -114,7 +115,10 @@ def load(
         first_seed=0 if cache else secrets.randbits(48), prompt=prompt,
     )  # fmt: skip
     with _progress(len(calls)) as tell:
-        measured = asyncio.run(_play(face, url or DEFAULTS[face], api_key, calls, connections, timeout, tell))
+        try:
+            measured = asyncio.run(_play(face, url or DEFAULTS[face], api_key, calls, connections, timeout, tell))
+        except asyncio.CancelledError as error:
+            raise typer.Abort from error
     if json_file:
         json_file.write_text(json.dumps(measured.as_plain(slo, objective)) + "\n")
     if plot:
@@ -136,10 +140,22 @@ async def _play(
     try:
         await service.check()
         return await run(
-            calls, lambda call: service.generate(call.fields), most=connections, timeout_s=timeout_s, tell=tell
-        )
+            calls, lambda call: service.generate(call.fields), most=connections, timeout_s=timeout_s, tell=tell,
+            sending=_ended_by_ctrl_c,
+        )  # fmt: skip
     finally:
         await service.close()
+
+
+def _ended_by_ctrl_c(sending: "asyncio.Task[None]") -> None:
+    """The first Ctrl-C ends the sending, a second one the waiting."""
+    whole = asyncio.current_task()
+
+    def end() -> None:
+        if not sending.cancel() and whole is not None:
+            whole.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, end)
 
 
 def _face(face: str, url: str, api_key: str | None) -> "Face":

@@ -23,11 +23,13 @@ async def run(
     most: int = 1000,
     timeout_s: float = 60.0,
     tell: Callable[[Measured], None] = lambda measured: None,
+    sending: Callable[[asyncio.Task[None]], object] = lambda task: None,
 ) -> Measured:
     """Plays `calls`, which are in order of time. `ask` may raise OSError.
 
     What would be more than `most` at once is not sent and counts as failed, as does what has no answer after
-    `timeout_s`. `tell` hears twice a second what there is so far.
+    `timeout_s`. `tell` hears twice a second what there is so far. `sending` gets the task that sends:
+    cancelled, it sends no more, and what was sent is still waited for.
     """
     clock, measured = asyncio.get_running_loop().time, Measured(time.time())
     cpu, start = time.process_time(), clock()
@@ -48,17 +50,20 @@ async def run(
         measured.waiting -= 1
         note(call, sent, answer)
 
+    async def send(group: asyncio.TaskGroup) -> None:
+        for call in calls:
+            if (early := start + call.at - clock()) > 0:
+                await asyncio.sleep(early)
+            if measured.waiting >= most:
+                note(call, clock(), Answer("failed", f"not sent: {most:,} requests were waiting already"))
+            else:
+                measured.waiting += 1
+                group.create_task(one(call))
+
     showing = asyncio.create_task(_show(measured, tell))
     try:
         async with asyncio.TaskGroup() as group:
-            for call in calls:
-                if (early := start + call.at - clock()) > 0:
-                    await asyncio.sleep(early)
-                if measured.waiting >= most:
-                    note(call, clock(), Answer("failed", f"not sent: {most:,} requests were waiting already"))
-                else:
-                    measured.waiting += 1
-                    group.create_task(one(call))
+            sending(group.create_task(send(group)))
     finally:
         showing.cancel()
     measured.seconds, measured.cpu_s = clock() - start, time.process_time() - cpu
