@@ -3,19 +3,20 @@
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.servers import aerospike_server, redis_server
+from tests.fixtures.servers import aerospike_server, aerospike_url, free_port, redis_server
 from tests.store.builders import accepted
 from tests.store.servers import CONFIG, Server, patiently, server_of
 from videogen.errors import StoreInDoubt, StoreUnavailable
 from videogen.store.backends.aerospike.records import ATTEMPT_MS
 from videogen.store.backends.catalog import open_records
 from videogen.store.backends.redis.records import ANSWER_S
-from videogen.store.primitives import Add, MapPut, RecordStore, Set, SetPayload, Write
+from videogen.store.primitives import Add, MapPut, MapRemove, RecordStore, Set, SetPayload, Write
 from videogen.store.store import Store
 
 LONGEST_S = 9.0
@@ -132,3 +133,44 @@ def test_an_aerospike_without_room_refuses_writes_and_still_reads(tmp_path):
         assert records.read("kind", "a").bins == {"n": 1}
         assert any("refuses writes" in one.what for one in records.examine())
         records.close()
+
+
+@pytest.mark.parametrize("form", ["redis://127.0.0.1:{}", "aerospike://127.0.0.1:{}/videogen"])
+def test_a_host_that_nobody_listens_on_is_named(form):
+    if form.startswith("aerospike"):
+        pytest.importorskip("aerospike")
+    port = free_port()
+    start = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}"):
+        open_records(form.format(port))
+    assert time.monotonic() - start < LONGEST_S
+
+
+def test_an_aerospike_namespace_that_is_not_there_is_named():
+    records = open_records(f"{aerospike_url().rpartition('/')[0]}/nowhere")
+    for call in (
+        lambda: records.read("kind", "a"),
+        lambda: records.write(Write("kind", "a", (Set("n", 1),))),
+        lambda: records.write_many([Write("kind", key, (Set("n", 1),)) for key in "ab"]),
+        records.now,
+    ):
+        with pytest.raises(StoreUnavailable, match="nowhere"):
+            call()
+    records.close()
+
+
+def test_an_aerospike_record_that_is_full_takes_no_more_and_keeps_what_it_has():
+    records = open_records(f"{aerospike_url()}?prefix={uuid.uuid4().hex[:8]}")
+
+    written: list[int] = []
+
+    def fill_map() -> None:
+        for number in range(1000):
+            records.write(Write("kind", "a", (MapPut(f"{number:04d}", "x" * 20_000),), ttl=60.0))
+            written.append(number)
+
+    with pytest.raises(StoreUnavailable, match="RECORD_TOO_BIG"):
+        fill_map()
+    assert len(written) > 40 and len(records.map_range("kind", "a")) == len(written)
+    assert records.write(Write("kind", "a", (MapRemove("0000"),))) is not None
+    records.close()
