@@ -170,6 +170,21 @@ def test_a_claim_after_a_lost_lease_is_a_retry(clock, plain):
         assert series(metrics.exposition(store))["videogen_store_retries_total",] == retries
 
 
+def test_a_failed_attempt_is_told_from_a_lease_that_ran_out(clock, plain):
+    metrics = StoreMetrics()
+    store = Store(metrics.metered(plain, "memory"))
+    one = store.submit(accepted(1)).id
+    (claim,) = store.claim([one], "worker", 10.0)
+    store.fail(claim, "out of memory", retry=True)
+    clock.pass_(60)
+    assert len(store.claim([one], "worker", 10.0)) == 1
+    clock.pass_(11)
+    (claim,) = store.claim([one], "worker", 10.0)
+    store.publish(claim, b"mp4", {})
+    found = series(metrics.exposition(store))
+    assert found["videogen_store_retries_total",] == 2 and found["videogen_store_failed_attempts_total",] == 1
+
+
 def test_tenants_beyond_the_bound_are_one_series(plain):
     store = Store(plain)
     for seed in range(MOST_TENANTS + 3):

@@ -58,6 +58,11 @@ class StoreMetrics:
             "Claims of generations that were claimed before: a lease ran out, or a fault may pass.",
             registry=self.registry,
         )
+        self.failed_attempts = prometheus.Counter(
+            "videogen_store_failed_attempts",
+            "Attempts whose fault may pass; as many fewer than retries as leases ran out.",
+            registry=self.registry,
+        )
 
     def metered(self, records: RecordStore, backend: str) -> RecordStore:
         """The records, each call counted and timed. `backend` is the label, such as "redis"."""
@@ -102,6 +107,8 @@ class MeteredRecordStore(RecordStore):
         self.metrics.states.labels(write.kind, state).inc()
         if (write.kind, state) == ("generation", "held") and done.count("attempt") > 1:
             self.metrics.retries.inc()
+        if write.kind == "generation" and done.bins.get("retry_s") is not None:
+            self.metrics.failed_attempts.inc()
 
     def now(self) -> float:
         return self._timed("now", "", self.records.now)
