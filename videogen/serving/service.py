@@ -100,13 +100,12 @@ class Service:
         key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(fields))
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
+        has_room = self.maker.room > 0
         try:
-            accepted = await self.maker.call(lambda: self._accept(fields, caller, key))
+            accepted, job, claims = await self.maker.call(lambda: self._enter(fields, caller, key, has_room))
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
-        has_room = self.maker.takes(accepted)
-        job, claims = await self.maker.call(lambda: self._enter(accepted, key, has_room))
         self.maker.take(claims)
         if job.state == "queued" and not claims:
             self.maker.wake()
@@ -145,16 +144,17 @@ class Service:
         return 0.0 if stats is None else stats.work_s
 
     def _enter(
-        self, accepted: AcceptedRequest, key: Idempotency | None, has_room: bool
-    ) -> tuple[VideoJob, list[Claim]]:
+        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, has_room: bool
+    ) -> tuple[AcceptedRequest, VideoJob, list[Claim]]:
+        accepted = self._accept(fields, caller, key)
         holder, lease_s = self.maker.holder, self.maker.limits.lease_s
         claims: list[Claim] = []
-        if has_room:
+        if has_room and accepted.version_digest in self.versions.loaded:
             record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
         else:
             record = self.store.submit(accepted, SOURCE, key)
         self.admission.entered(record)
-        return self.looking.job(record, waits=not claims), claims
+        return accepted, self.looking.job(record, waits=not claims), claims
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""

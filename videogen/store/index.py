@@ -92,9 +92,9 @@ class Journal:
     def __init__(self, records: RecordStore, kind: str, keep: float) -> None:
         self.records, self.kind, self.keep = records, f"ended-{kind}", keep
 
-    def put(self, *entry_ids: str) -> Write:
-        """What has ended now."""
-        keys = _hour_keys(int(self.records.now() // HOUR))
+    def put(self, *entry_ids: str, at: float | None = None) -> Write:
+        """What has ended. `at`: the store's time, asked for if it is None."""
+        keys = _hour_keys(int((self.records.now() if at is None else at) // HOUR))
         key = keys[crc32(entry_ids[0].encode()) % SHARDS]
         return Write(self.kind, key, tuple(map(MapPut, entry_ids)), ttl=self.keep + HOUR)
 

@@ -32,11 +32,9 @@ class Pace:
     def __init__(self, records: RecordStore) -> None:
         self.records = records
 
-    def count(self, lanes: Sequence[Lane]) -> list[Write]:
+    def count(self, lanes: Sequence[Lane], now: float) -> list[Write]:
         """Counts an answer in each of the lanes, now."""
-        if not lanes:
-            return []
-        key, ttl = int(self.records.now() // SLICE_S), SLICE_S * (SLICES + 1.0)
+        key, ttl = int(now // SLICE_S), SLICE_S * (SLICES + 1.0)
         return [Write(self.kind, f"{lane}/{key}", (Add("answers", n),), ttl=ttl) for lane, n in Counter(lanes).items()]
 
     def per_second(self, lane: Lane) -> float | None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
 from videogen.requests import AcceptedRequest, Lane
+from videogen.store.backends.clock import boot_seconds
 from videogen.store.generations import Generations, GenerationState, noted
 from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
 from videogen.store.pace import Eta, Pace
@@ -51,7 +52,7 @@ class RequestQueue:
 
     def submit(self, accepted: AcceptedRequest, source: str) -> tuple[RequestRecord, GenerationState | None]:
         """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""
-        key, now = self.generations.key(accepted), self.records.now()
+        key, now, began = self.generations.key(accepted), self.records.now(), boot_seconds()
         generation = self.generations.read_many([key])[0]
         record = _new_record(accepted, key, source, now)
         if generation.state == "done" and self._has_video(generation):
@@ -62,7 +63,7 @@ class RequestQueue:
                 self.generations.reopen(generation)
             request = accepted.request
             record = replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority, now))
-            created = self._create(record)
+            created = self._create(record, began)
         self.records.flush()
         found, state = (self._resolved([record]) if created else self.resolve([record.id]))[0]
         if found is None:
@@ -70,18 +71,18 @@ class RequestQueue:
         return found, state
 
     def _create_done(self, record: RequestRecord) -> bool:
-        self.records.write(self.ended.put(record.id))
+        self.records.write(self.ended.put(record.id, at=record.submitted_at))
         write = Write("request", record.id, _as_operations(record), create="only", ttl=self.limits.keep_requests)
         return self.records.write(write) is not None
 
-    def _create(self, record: RequestRecord) -> bool:
+    def _create(self, record: RequestRecord, began: float) -> bool:
         request = _accepted(record).request
         entry = self.live.put(request.lane, record.turn, record.id, record.submitted_at)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
         if self.records.write(Write("request", record.id, _as_operations(record), create="only")) is None:
             self._leave_to_first(record)
             return False
-        if self.records.now() - record.submitted_at > SLOW_SUBMIT_S:
+        if boot_seconds() - began > SLOW_SUBMIT_S:
             self.records.write(self.live.put(request.lane, record.turn, record.id))
         return True
 
@@ -171,20 +172,21 @@ class RequestQueue:
         ]
         done = dict(zip(ends, self.records.write_many(writes), strict=True))
         ended = [_ended(*ends[name], now) for name, record in done.items() if record is not None]
-        self.settle(ended)
+        self.settle(ended, now)
         missed = [name for name, record in done.items() if record is None]
         others = self._read(missed) if missed else []
         return {record.id: record for record in (*ended, *others) if record is not None}
 
-    def settle(self, records: Iterable[RequestRecord]) -> None:
+    def settle(self, records: Iterable[RequestRecord], now: float | None = None) -> None:
         """What follows a request's end: into the journals, off the waiting list, and last out of the live index."""
         records = list(records)
         if not records:
             return
-        first = [self.ended.put(*(record.id for record in records))]
+        now = self.records.now() if now is None else now
+        first = [self.ended.put(*(record.id for record in records), at=now)]
         if failed := [record.id for record in records if record.state == "failed"]:
-            first.append(self.dead.put(*failed))
-        first += self.pace.count([record.lane for record in records if record.state == "done"])
+            first.append(self.dead.put(*failed, at=now))
+        first += self.pace.count([record.lane for record in records if record.state == "done"], now)
         first += [
             self.generations.stop_waiting(record.generation, record.id) for record in records if record.generation
         ]
@@ -292,7 +294,7 @@ class RequestQueue:
         now = self.records.now()
         operations = (*_as_operations(_damaged(request_id, reason, now)),)
         record = self.records.write(Write("request", request_id, operations, ttl=self.limits.keep_requests))
-        self.records.write_many([self.ended.put(request_id), self.dead.put(request_id)])
+        self.records.write_many([self.ended.put(request_id, at=now), self.dead.put(request_id, at=now)])
         return _from_record(request_id, record or Record())
 
 
