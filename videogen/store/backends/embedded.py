@@ -12,6 +12,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.locks import file_lock
@@ -183,20 +184,8 @@ class EmbeddedRecordStore(RecordStore):
         _write_map(connection, write)
         return write.told(after.bins)
 
-    @contextmanager
-    def _connection(self) -> Generator[sqlite3.Connection]:
-        """A connection of one's own for a while; a broken one is not used again."""
-        try:
-            connection = self._borrow()
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self.path}: {error}") from error
-        with self._lock:
-            self._idle.append(connection)
+    def _connection(self) -> "_Lent":
+        return _Lent(self)
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
@@ -205,16 +194,49 @@ class EmbeddedRecordStore(RecordStore):
             yield connection
             connection.execute("COMMIT")
 
-    def _borrow(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._pid != os.getpid():  # SQLite's connections must not cross a fork, not even to be closed
-                self._abandoned, self._idle, self._pid = self._idle, [], os.getpid()
-            if self._idle:
-                return self._idle.pop()
-        connection = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    def borrow(self) -> sqlite3.Connection:
+        if self._pid != os.getpid():
+            self._leave_behind()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            connection = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.text_factory = lambda raw: raw.decode(errors="replace")  # one damaged text must not fail a query
         return connection
+
+    def _leave_behind(self) -> None:
+        """SQLite's connections must not cross a fork, not even to be closed."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._abandoned, self._idle, self._pid = self._idle, [], os.getpid()
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        self._idle.append(connection)
+
+
+class _Lent:
+    """A connection of one's own for a while; a broken one is not used again. A class, for it is in every call's way."""
+
+    __slots__ = ("_connection", "_store")
+
+    def __init__(self, store: EmbeddedRecordStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._connection = self._store.borrow()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self._store.path}: {error}") from error
+        return self._connection
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._store.give_back(self._connection)
+            return
+        self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreUnavailable(f"{self._store.path}: {error}") from error
 
 
 def _clock_offset(connection: sqlite3.Connection) -> float:
