@@ -7,6 +7,7 @@ from tests.store.builders import DIGEST, Clock, accepted, memory_store
 from videogen.errors import Overloaded
 from videogen.serving.admission import Admission, Pace, ServiceLimits
 from videogen.serving.engine.messages import Synthetic
+from videogen.serving.reporting import ended
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.servers import LIVE_S, Server
 from videogen.store.store import Store
@@ -46,8 +47,7 @@ def test_the_queue_is_bounded_by_the_work_that_waits_in_the_store(store):
     fill(store, 11)
     with pytest.raises(Overloaded, match="allowed: 2 s") as refused:
         admission(store).check(asked(99))
-    steps = asked(99).request.num_inference_steps
-    assert refused.value.eta_s == pytest.approx(3.1 + steps * STEP_S, abs=0.01)
+    assert refused.value.eta_s == pytest.approx(32 / PER_SECOND + STEP_S / 2, abs=0.01)
     assert refused.value.retry_after_s == pytest.approx(1.1, abs=0.01)
 
 
@@ -103,6 +103,29 @@ def test_what_was_submitted_since_the_last_look_counts_and_what_runs_lent_does(s
         one.check(asked(99))
     with pytest.raises(Overloaded):
         admission(memory_store(), lent=21).check(asked(99))
+
+
+def test_what_ended_here_counts_no_more(store):
+    one = admission(store)
+    one.check(asked(99))
+    records = fill(store, 31)
+    for record in records:
+        one.entered(record)
+    with pytest.raises(Overloaded):
+        one.check(asked(99))
+    for record in records[:20]:
+        one.ended(ended(record.accepted, "completed", 0.0))
+    one.check(asked(99, deadline=12 / PER_SECOND + STEP_S))
+
+
+def test_what_shares_its_batch_is_not_waited_for(store):
+    pace = Pace(Server("me", frozenset({DIGEST}), 100.0), step_s=0.1)
+    one = Admission(store, ServiceLimits(), lambda accepted: pace)
+    fill(store, 30)
+    steps = asked(99).request.num_inference_steps
+    one.check(asked(99, deadline=(steps + 0.6) * 0.1))
+    with pytest.raises(Overloaded):
+        one.check(asked(99, deadline=(steps + 0.4) * 0.1))
 
 
 def test_the_line_is_read_once_in_a_while_however_many_come():

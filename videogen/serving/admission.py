@@ -3,19 +3,21 @@
 What stands before it is counted in the store's lane, where every replica's requests are, in the order of their turns: a
 request is not behind what its priority goes before. All are taken to cost what those made lately did, and all replicas
 to go on as fast as they can; what waits for another's video counts as if it were made too. A line is read once in a
-while; what enters it here meanwhile is added, what leaves it is not taken off: the count errs high, by what is answered
-in that while.
+while; what enters it here meanwhile is added, and what ends here taken off: the count errs high, by what other replicas
+answer in that while. A device makes what is before a request while it makes the request, as far as they share batches.
 """
 
 import math
 import threading
 import time
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from videogen.errors import Overloaded
 from videogen.requests import AcceptedRequest, Lane
+from videogen.serving.observing import Ended, Observer
 from videogen.store.pace import Eta
 from videogen.store.records import RequestRecord
 from videogen.store.servers import Server
@@ -51,12 +53,14 @@ class Pace:
     lent: int = 0
 
 
-class Admission:
+class Admission(Observer):
     """One replica's. Used where the store is called, by several threads at once."""
 
     def __init__(self, store: Store, limits: ServiceLimits, own: Callable[[AcceptedRequest], Pace]) -> None:
         self.store, self.limits, self.own = store, limits, own
         self._keys: list[str] = []
+        self._entered: dict[str, str] = {}
+        self._ended: deque[str] = deque(maxlen=MOST_COUNTED)
         self._others: list[Server] = []
         self._looked_at = -math.inf
         self._looking, self._changing = threading.Lock(), threading.Lock()
@@ -70,11 +74,12 @@ class Admission:
             return
         own = self.own(accepted)
         self._look(own)
+        self._take_off()
         per_second = self._per_second(own, accepted.version_digest)
-        itself = _itself(accepted, own)
 
         def refusal(ahead: int) -> Overloaded | None:
-            return self._refusal(accepted, ahead, (ahead + own.lent) / per_second, itself)
+            wait = (ahead + own.lent) / per_second
+            return self._refusal(accepted, ahead, wait, _eta(accepted, own, wait + 1 / per_second))
 
         # Where it would stand takes a read, which is not needed if even the end of the line is near enough.
         if refusal(len(self._keys)) is None or self.store.is_answered(accepted):
@@ -89,7 +94,20 @@ class Admission:
         """A request was submitted here."""
         if record.is_live and record.lane == LANE:
             with self._changing:
-                insort(self._keys, record.turn + record.id)
+                self._entered[record.id] = record.turn + record.id
+                insort(self._keys, self._entered[record.id])
+
+    def ended(self, job: Ended) -> None:
+        """A job ended here, of whichever replica it was."""
+        self._ended.append(job.job_id)
+
+    def _take_off(self) -> None:
+        with self._changing:
+            while self._ended:
+                key = self._entered.pop(self._ended.popleft(), "")
+                place = bisect_left(self._keys, key)
+                if self._keys[place : place + 1] == [key]:
+                    del self._keys[place]
 
     def place(self, record: RequestRecord) -> Eta | None:
         """Where a request stands that waits, and how long it may take; None beyond what is counted."""
@@ -101,11 +119,11 @@ class Admission:
             ahead = bisect_left(self._keys, record.turn + record.id)
             if ahead == len(self._keys):
                 return None
-        wait = (ahead + own.lent) / self._per_second(own, record.version_digest)
-        return Eta(ahead, wait + _itself(record.accepted, own))
+        turn = (ahead + own.lent + 1) / self._per_second(own, record.version_digest)
+        return Eta(ahead, _eta(record.accepted, own, turn))
 
-    def _refusal(self, accepted: AcceptedRequest, ahead: int, wait: float, itself: float) -> Overloaded | None:
-        most, deadline, eta = self.limits.most_work_s, accepted.request.deadline, wait + itself
+    def _refusal(self, accepted: AcceptedRequest, ahead: int, wait: float, eta: float) -> Overloaded | None:
+        most, deadline = self.limits.most_work_s, accepted.request.deadline
         if ahead >= MOST_COUNTED:
             return Overloaded(f"{ahead:,} or more are before it; allowed: fewer", max(LOOK_S, wait - most), eta)
         if wait > most:
@@ -132,11 +150,14 @@ class Admission:
             most = min(MOST_COUNTED, round(MARGIN * self.limits.most_work_s * per_second) + 100)
             with self._changing:
                 self._keys = self.store.line(LANE, most).keys
+                counted = set(self._keys)
+                self._entered = {name: key for name, key in self._entered.items() if key in counted}
             self._looked_at = time.monotonic()
         finally:
             self._looking.release()
 
 
-def _itself(accepted: AcceptedRequest, own: Pace) -> float:
-    """Seconds from its first step to its last, as steps go now."""
-    return (accepted.request.num_inference_steps or 1) * own.step_s
+def _eta(accepted: AcceptedRequest, own: Pace, turn: float) -> float:
+    """Seconds until its end: until as many have ended as stand before it, and itself; no less than its own steps take,
+    as they go now, after half a step of others on average."""
+    return max(turn, (accepted.request.num_inference_steps or 1) * own.step_s) + own.step_s / 2

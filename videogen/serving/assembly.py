@@ -106,6 +106,7 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
         room = partial(fits, artifacts=artifacts, device=device)
         swapper = Swapper(maker, serving.model.partition("@")[0], get, room) if serving.follows else None
         service = Service(maker, serving.limits, observers, swapper, overview)
+        observers.add(service.admission)
         try:
             yield Core(serving, store, executor, metrics, observers, device, maker, swapper, service, get)
         finally:

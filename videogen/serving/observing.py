@@ -107,6 +107,9 @@ class Observers(Observer):
     def __init__(self, *observers: Observer) -> None:
         self.observers = observers
 
+    def add(self, observer: Observer) -> None:
+        self.observers = (*self.observers, observer)
+
     def submitted(self, job: Submitted) -> None:
         for one in self.observers:
             one.submitted(job)
