@@ -2,8 +2,22 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from videogen.scheduling.job import Job
+
+Place: TypeAlias = tuple[int, float, int]
+"""Rank, target, order: who goes first has the least."""
+
+
+@dataclass(slots=True)
+class Ahead:
+    """Jobs of one key that stand before a place, and their steps; and how many of the key there are in `all`."""
+
+    jobs: int = 0
+    steps: int = 0
+    all: int = 0
 
 
 class Backlog:
@@ -26,20 +40,38 @@ class Backlog:
         if not jobs:
             del self._kinds[kind]
 
-    def before(
-        self, rank: int, place: tuple[float, int], started: Iterable[Job], cost: Callable[[Hashable, int], float]
-    ) -> tuple[int, float]:
-        """How many jobs of a smaller rank, or of this one and of an earlier place (target, order), and their seconds.
+    def work(self, started: Iterable[Job], cost: Callable[[Hashable, int], float]) -> float:
+        """Seconds of all. `cost` gives the device's seconds of a job by key and steps; `started` may have some done."""
+        seconds = sum(len(jobs) * cost(key, steps) for (_, key, steps), jobs in self._kinds.items())
+        return max(0.0, seconds - sum(cost(job.key, job.steps) - cost(job.key, job.remaining) for job in started))
 
-        `cost` gives the device's seconds of a job by key and steps. The steps that `started` jobs have are not counted.
-        """
-        count, seconds = 0, 0.0
-        for (other, key, steps), jobs in self._kinds.items():
-            if other <= rank:
-                ahead = len(jobs) if other < rank else bisect_left(jobs, place)
-                count += ahead
-                seconds += ahead * cost(key, steps)
+    def before(self, place: Place) -> int:
+        """How many jobs are of a smaller place."""
+        return sum(_ahead(rank, jobs, place) for (rank, _, _), jobs in self._kinds.items())
+
+    def ahead(self, place: Place, started: Iterable[Job]) -> dict[Hashable, Ahead]:
+        """What is of a smaller place, by key, also where that is nothing; less the steps that `started` jobs have."""
+        found: dict[Hashable, Ahead] = {}
+        for (rank, key, steps), jobs in self._kinds.items():
+            of = found.setdefault(key, Ahead())
+            count = _ahead(rank, jobs, place)
+            of.jobs += count
+            of.steps += count * steps
+            of.all += len(jobs)
         for job in started:
-            if (job.rank, job.target, job.order) < (rank, *place):
-                seconds -= cost(job.key, job.steps) - cost(job.key, job.remaining)
-        return count, max(0.0, seconds)
+            if (job.rank, job.target, job.order) < place:
+                found[job.key].steps -= job.steps_done
+        return found
+
+    def last_before(self, place: Place, key: Hashable, most: int) -> list[Job]:
+        """Of a key, the last so many jobs of a smaller place, in order."""
+        found: list[Job] = []
+        for (rank, other, _), jobs in self._kinds.items():
+            if other == key and (end := _ahead(rank, jobs, place)):
+                found += [entry[2] for entry in jobs[max(0, end - most) : end]]
+        return sorted(found, key=lambda job: (job.rank, job.target, job.order))[max(0, len(found) - most) :]
+
+
+def _ahead(rank: int, jobs: list[tuple[float, int, Job]], place: Place) -> int:
+    """How many of the jobs, all of this rank, are of a smaller place."""
+    return 0 if rank > place[0] else len(jobs) if rank < place[0] else bisect_left(jobs, place[1:])
