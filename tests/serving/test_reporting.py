@@ -23,7 +23,23 @@ class Heard(Observer):
 
 
 def stats(batches, step_seconds: float | None = 0.05) -> Stats:
-    return Stats(3, 4, 1.5, [0.5, 0.75], step_seconds, batches, 1, {}, 0.0, 0.0, False, False, [])
+    return Stats(
+        waiting=3,
+        running=4,
+        work_s=1.5,
+        busy_share=[0.5, 0.75],
+        step_seconds=step_seconds,
+        batches=batches,
+        held_s=0.0,
+        expected_per_s=0.0,
+        memory_bytes=1,
+        stages={},
+        decision_s=0.0,
+        call_age_s=0.0,
+        paused=False,
+        yielded=False,
+        versions=[],
+    )
 
 
 def test_calls_are_told_once_also_over_a_restart():
@@ -47,7 +63,7 @@ def test_a_jobs_way_is_told_in_order_and_joins_its_trace():
     assert began == pytest.approx(time.time(), abs=60)
     facts = {
         "seconds": {"text": 0.01, "denoise": 0.2, "decode": 0.03, "mp4": 0.02},
-        "batch_sizes": {"2": 3, "4": 1},
+        "batches": {"2": 3, "4": 1},
         "device_seconds": 0.24,
     }
     times = {"taken_at": began + 0.5, "first_step_at": began + 0.8, "finished_at": began + 1.5}

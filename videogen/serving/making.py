@@ -6,7 +6,6 @@ tried again; what merely waited in it goes to its successor.
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import logging
 import math
@@ -17,13 +16,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed, Executing, News
-from videogen.errors import EngineError, EngineUnavailable, LeaseLost, RecordNotFound, StoreUnavailable, VideogenError
-from videogen.outlasting import outlasting
+from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
+from videogen.errors import EngineError, EngineUnavailable, RecordNotFound, StoreUnavailable, VideogenError
 from videogen.requests import AcceptedRequest
 from videogen.scheduling.job import CLASSES
 from videogen.serving.admission import Pace
 from videogen.serving.changes import Changes
+from videogen.serving.claiming import Claimer
 from videogen.serving.deadlines import Deadlines
 from videogen.serving.engine.messages import (
     Died,
@@ -40,9 +39,10 @@ from videogen.serving.engine.messages import (
 )
 from videogen.serving.engine_process import EngineProcess
 from videogen.serving.in_hand import InHand, Making, left
-from videogen.serving.observing import Observer, Outcome
+from videogen.serving.observing import Observer
 from videogen.serving.presence import Presence
 from videogen.serving.reporting import EngineReport, ended
+from videogen.serving.results import Results
 from videogen.serving.suspects import Suspects
 from videogen.serving.versions import ServedVersion, Versions
 from videogen.serving.views import device_seconds
@@ -72,6 +72,8 @@ class Maker:
     presence: Presence = field(init=False)
     suspects: Suspects = field(default_factory=Suspects)
     _report: EngineReport = field(init=False)
+    _claimer: Claimer = field(init=False)
+    _results: Results = field(init=False)
     in_hand: dict[str, InHand] = field(default_factory=dict)
     publishing: dict[str, InHand] = field(default_factory=dict)
     """Made, and on its way into the store; its lease is still kept alive."""
@@ -85,10 +87,7 @@ class Maker:
     """Of one step as it goes now, whatever the batch."""
     batches_ahead: int = 0
     """Of two full batches for each stream: with fewer in hand, a device whose steps are slow never fills one."""
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _taking: bool = True
-    _was_full: bool = True
-    """Was there no room when the queue was looked at last?"""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _to_load: dict[str, VersionToLoad] = field(default_factory=dict)
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
@@ -101,6 +100,10 @@ class Maker:
     def __post_init__(self) -> None:
         self.engine = EngineProcess(self.config, self.heard)
         self._report = EngineReport(self.observer)
+        self._claimer = Claimer(self.store, self.call, self.holder, self.limits)
+        self._results = Results(
+            self.store, self.call, self.observer, self.holder, self.provenance, outlast_s=self.limits.lease_s
+        )
         self.deadlines = Deadlines(self._has_ended)
         self.presence = Presence(self.store, self.stands, self.limits.unserved_s)
 
@@ -119,7 +122,7 @@ class Maker:
             raise
         self.versions.admit(version)
         self.down, self._reviving, self._started_at = None, False, time.monotonic()
-        self._spawn(self._claim())
+        self._spawn(self._claimer.run(lambda: self.room, lambda: self.versions.loaded, self.take))
         self._spawn(self._renew())
 
     async def load(self, version: ServedVersion, to_load: VersionToLoad) -> None:
@@ -194,12 +197,7 @@ class Maker:
 
     def wake(self) -> None:
         """Something was queued here just now."""
-        self._wake.set()
-
-    def _has_room(self) -> None:
-        """A place has become free; the queue is looked at if something may have waited for that."""
-        if self._was_full:
-            self._wake.set()
+        self._claimer.wake()
 
     @property
     def room(self) -> int:
@@ -215,42 +213,14 @@ class Maker:
         """Would it be made here at once?"""
         return accepted.version_digest in self.versions.loaded and self.room > 0
 
-    async def _claim(self) -> None:
-        pause, slowest = self.limits.poll_s
-        while True:
-            self._give_waiting()
-            found: list[Claim] = []
-            try:
-                room = self.room
-                self._was_full = room <= 0
-                if room > 0:
-                    found = await self.call(lambda room=room: self._claim_some(min(room, 16)))
-            except VideogenError as error:  # one damaged record must not end the claiming of others
-                logger.warning("nothing can be claimed: %s", error)
-                await asyncio.sleep(slowest)
-            self.take(found)
-            if found:
-                pause = self.limits.poll_s[0]
-                continue
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
-            pause = min(2 * pause, slowest)
-
-    def _claim_some(self, most: int) -> list[Claim]:
-        for digest in list(self.versions.loaded):
-            if found := self.store.claim_lane("interactive", self.holder, self.limits.lease_s, most, digest):
-                return found
-        return []
-
     def take(self, claims: list[Claim]) -> None:
-        """Hands claims to the engine."""
+        """Hands claims to the engine, with whatever it has yet to get."""
         for claim in claims:
             self.in_hand[claim.request.id] = InHand(claim, time.monotonic())
             self.deadlines.add(claim.request)
             self.changes.tell(claim.generation)
+        self._give_waiting()
         if claims:
-            self._give_waiting()
             self.observer.claimed(len(claims))
 
     def lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
@@ -279,11 +249,13 @@ class Maker:
     @property
     def _gives(self) -> bool:
         """Does the engine process get what comes now?"""
-        return self.down is None and self.suspects.alone is None
+        return self.down is None and not self.suspects.holds_back
 
     def _give_waiting(self) -> None:
-        if self.down is None:
-            for request_id in self.suspects.next([one for one, held in self.in_hand.items() if not held.is_given]):
+        waiting = {one: held.claim.attempt for one, held in self.in_hand.items() if not held.is_given}
+        if self.down is None and (waiting or self.suspects.holds_back):
+            last = {one for one, attempt in waiting.items() if 1 < attempt >= self.store.limits.max_attempts}
+            for request_id in self.suspects.next(list(waiting), last, is_idle=len(waiting) == len(self.in_hand)):
                 self._give(self.in_hand[request_id])
 
     def _give(self, held: InHand) -> None:
@@ -348,7 +320,7 @@ class Maker:
             return False
         self._out(claim.request.id)
         self.engine.cancel(claim.request.id)
-        self._wake.set()
+        self.wake()
         return True
 
     async def _has_ended(self, job_id: str, accepted_here: bool) -> bool:
@@ -405,68 +377,19 @@ class Maker:
             self.changes.tell(held.claim.generation, in_store=False)
 
     async def _publish(self, held: InHand, event: Finished) -> None:
-        claim = held.claim
-        self._has_room()
+        self._claimer.has_room()
         if (spent := device_seconds(event.facts)) > 0:
             self.seconds_each += 0.1 * (spent - self.seconds_each)
-        facts, finished_at = self._facts(held, event.facts), time.monotonic()
         try:
-            await self.call(
-                lambda: outlasting(lambda: self.store.publish(claim, event.mp4, facts), self.limits.lease_s)
-            )
-        except (LeaseLost, StoreUnavailable) as error:
-            logger.warning("a video of request %s came to nothing: %s", claim.request.id, error)
-            if held.lent is not None:
-                held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
-        else:
-            self._tell_end(held, "completed", event.facts, finished_at)
-            if held.lent is not None:
-                held.lent(Executed(claim.generation, hashlib.sha256(event.mp4).hexdigest()))
+            await self._results.publish(held, event)
         finally:
-            self.publishing.pop(claim.request.id, None)
-        self.changes.tell(claim.generation)
-
-    def _facts(self, held: InHand, made: Mapping[str, Json]) -> dict[str, Json]:
-        claim = held.claim
-        run: dict[str, Json] = {} if held.lent is None else {"dagster_run": claim.holder, "service": self.holder}
-        return {**self.provenance, **made, **claim.facts(), "holder": claim.holder, **run}
+            del self.publishing[event.id]
+        self.changes.tell(held.claim.generation)
 
     async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
-        claim = held.claim
-        if held.lent is not None:
-            held.lent(ExecuteFailed(claim.generation, code, error, retry))
-            return
-        try:
-            await self.call(lambda: outlasting(lambda: self.store.fail(claim, error, retry), self.limits.lease_s))
-        except VideogenError as lost:
-            logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
-        if not retry or claim.attempt >= self.store.limits.max_attempts:
-            self._tell_end(held, "failed", {}, error=error)
-        self._wake.set()
-        self.changes.tell(claim.generation)
-
-    def _tell_end(
-        self,
-        held: InHand,
-        outcome: Outcome,
-        facts: Mapping[str, Json],
-        finished_at: float | None = None,
-        error: str | None = None,
-    ) -> None:
-        unix = time.time() - time.monotonic()
-        self.observer.ended(
-            ended(
-                held.claim.request,
-                outcome,
-                time.time(),
-                taken_at=held.taken_at + unix,
-                first_step_at=None if held.first_step_at is None else held.first_step_at + unix,
-                finished_at=None if finished_at is None else finished_at + unix,
-                facts=facts,
-                error=error,
-                run_id=None if held.lent is None else held.claim.holder,
-            )
-        )
+        await self._results.fail(held, error, retry, code)
+        self.wake()
+        self.changes.tell(held.claim.generation)
 
     async def _revive(self, event: Died) -> None:
         """After a death: what is to blame has used up an attempt; what waited goes to the next process."""
@@ -501,7 +424,7 @@ class Maker:
         self._reviving = False
         self.observer.restarted()
         self._give_waiting()
-        self._wake.set()
+        self.wake()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str | None = None) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

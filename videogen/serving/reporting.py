@@ -80,7 +80,7 @@ def _stages(
         return ()
     seconds = facts.get("seconds") or {}
     spent = [(name, _number(seconds[theirs])) for theirs, name in IN_ORDER if theirs in seconds]
-    sizes = {int(size): int(steps) for size, steps in (facts.get("batch_sizes") or {}).items()}
+    sizes = {int(size): int(steps) for size, steps in (facts.get("batches") or {}).items()}
     start = max(taken_at, finished_at - sum(took for _, took in spent))
     found = [Stage("queue", began, max(0.0, start - began))]
     for name, took in spent:

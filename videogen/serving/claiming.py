@@ -1,0 +1,65 @@
+"""Takes from the queue what the device will soon be free for."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+
+from videogen.errors import VideogenError
+from videogen.serving.in_hand import Making
+from videogen.serving.results import Call
+from videogen.store.records import Claim
+from videogen.store.store import Store
+
+logger = logging.getLogger(__name__)
+MOST_AT_ONCE = 16
+
+
+class Claimer:
+    """One replica's, `holder`. It is woken by what enters the queue here; other replicas' clients fill it too."""
+
+    def __init__(self, store: Store, call: Call, holder: str, limits: Making) -> None:
+        self.store, self.call, self.holder, self.limits = store, call, holder, limits
+        self._wake = asyncio.Event()
+        self._was_full = True
+        """Was there no room when the queue was looked at last?"""
+
+    def wake(self) -> None:
+        """Something was queued here just now."""
+        self._wake.set()
+
+    def has_room(self) -> None:
+        """A place has become free; the queue is looked at if something may have waited for that."""
+        if self._was_full:
+            self._wake.set()
+
+    async def run(
+        self, room: Callable[[], int], versions: Callable[[], Iterable[str]], take: Callable[[list[Claim]], None]
+    ) -> None:
+        """Claims of `versions` as much as there is `room` for, for ever; `take` is called after each look."""
+        pause, slowest = self.limits.poll_s
+        while True:
+            found: list[Claim] = []
+            try:
+                most = room()
+                self._was_full = most <= 0
+                if most > 0:
+                    digests = list(versions())
+                    found = await self.call(lambda most=most, of=digests: self._claim(min(most, MOST_AT_ONCE), of))
+            except VideogenError as error:  # one damaged record must not end the claiming of others
+                logger.warning("nothing can be claimed: %s", error)
+                await asyncio.sleep(slowest)
+            take(found)
+            if found:
+                pause = self.limits.poll_s[0]
+                continue
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+            pause = min(2 * pause, slowest)
+
+    def _claim(self, most: int, digests: Iterable[str]) -> list[Claim]:
+        for digest in digests:
+            if found := self.store.claim_lane("interactive", self.holder, self.limits.lease_s, most, digest):
+                return found
+        return []

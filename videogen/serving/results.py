@@ -1,0 +1,109 @@
+"""What came of a claim goes into the store, and to whoever is to hear of it."""
+
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from videogen.client.results import Executed, ExecuteFailed
+from videogen.errors import LeaseLost, StoreUnavailable, VideogenError
+from videogen.outlasting import outlasting
+from videogen.requests import AcceptedRequest
+from videogen.serving.engine.messages import Finished
+from videogen.serving.in_hand import InHand, left
+from videogen.serving.observing import Observer, Outcome
+from videogen.serving.reporting import ended
+from videogen.store.records import Json
+from videogen.store.store import Store
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Call(Protocol):
+    """Runs a store call where it blocks nobody."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class Results:
+    """One replica's; `provenance` is what all its videos have in common. The store may be away for `outlast_s`."""
+
+    def __init__(
+        self,
+        store: Store,
+        call: Call,
+        observer: Observer,
+        holder: str,
+        provenance: Mapping[str, Json],
+        outlast_s: float,
+    ) -> None:
+        self.store, self.call, self.observer = store, call, observer
+        self.holder, self.provenance, self.outlast_s = holder, provenance, outlast_s
+
+    async def publish(self, held: InHand, made: Finished) -> None:
+        """Puts a video into the store and tells of it; or says why it came to nothing."""
+        claim, finished_at = held.claim, time.monotonic()
+        facts = self._facts(held, made.facts)
+        try:
+            await self.call(lambda: outlasting(lambda: self.store.publish(claim, made.mp4, facts), self.outlast_s))
+        except (LeaseLost, StoreUnavailable) as error:
+            logger.warning("a video of request %s came to nothing: %s", claim.request.id, error)
+            if held.lent is not None:
+                held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
+            return
+        if not await self._is_expired(claim.request):
+            self._tell_end(held, "completed", made.facts, finished_at)
+        if held.lent is not None:
+            held.lent(Executed(claim.generation, hashlib.sha256(made.mp4).hexdigest()))
+
+    async def fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
+        """Has a claim tried again, with `retry` and as far as there are attempts left, or ends it."""
+        claim = held.claim
+        if held.lent is not None:
+            held.lent(ExecuteFailed(claim.generation, code, error, retry))
+            return
+        try:
+            await self.call(lambda: outlasting(lambda: self.store.fail(claim, error, retry), self.outlast_s))
+        except VideogenError as lost:
+            logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
+        if not retry or claim.attempt >= self.store.limits.max_attempts:
+            self._tell_end(held, "failed", {}, error=error)
+
+    async def _is_expired(self, accepted: AcceptedRequest) -> bool:
+        """Did the video come after the deadline? Then that is told by who accepted the request."""
+        if left(accepted) != 0:
+            return False
+        with contextlib.suppress(VideogenError):
+            return (await self.call(lambda: self.store.request(accepted.id))).state == "expired"
+        return False
+
+    def _facts(self, held: InHand, made: Mapping[str, Any]) -> dict[str, Json]:
+        claim = held.claim
+        run: dict[str, Json] = {} if held.lent is None else {"dagster_run": claim.holder, "service": self.holder}
+        return {**self.provenance, **made, **claim.facts(), "holder": claim.holder, **run}
+
+    def _tell_end(
+        self,
+        held: InHand,
+        outcome: Outcome,
+        facts: Mapping[str, Json],
+        finished_at: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        unix = time.time() - time.monotonic()
+        self.observer.ended(
+            ended(
+                held.claim.request,
+                outcome,
+                time.time(),
+                taken_at=held.taken_at + unix,
+                first_step_at=None if held.first_step_at is None else held.first_step_at + unix,
+                finished_at=None if finished_at is None else finished_at + unix,
+                facts=facts,
+                error=error,
+                run_id=None if held.lent is None else held.claim.holder,
+            )
+        )
