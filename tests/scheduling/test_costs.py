@@ -54,3 +54,15 @@ def test_what_is_no_longer_served_is_forgotten():
     costs.observe("x", 1, 1, 0.09)
     costs.forget("x")
     assert costs.factor("x", 1, 1) == 1.0
+
+
+def test_a_graph_that_decodes_as_well_is_not_counted_twice():
+    """4 steps of 10 ms and 20 ms of decoding in one call of 60 ms, then 5 ms for the MP4."""
+    costs = Corrected(Profiled({"x": Table({(1, 1): 0.010}, {(1, 1): 0.025})}))
+    assert 4 * costs.step("x", 1, 1) + costs.rest("x", 1, 1) == pytest.approx(0.065)
+    for _ in range(30):
+        costs.observe("x", 1, 1, 0.060 / 4)
+        costs.observe_rest("x", 1, 1, 0.005)
+    assert 4 * costs.step("x", 1, 1) + costs.rest("x", 1, 1) == pytest.approx(0.065, rel=0.05)
+    costs.forget("x")
+    assert costs.rest("x", 1, 1) == 0.025

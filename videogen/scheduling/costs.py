@@ -92,17 +92,19 @@ def _read(table: Mapping[tuple[int, int], float], batch: int, streams: int) -> f
 
 
 class Corrected:
-    """Costs corrected by what steps really take.
+    """Costs corrected by what steps, and the rest, really take.
 
-    The correction is a factor for each key, batch and number of streams: a moving average of real over expected, in
-    which the first steps count most and later ones by `gain`, each as no more than twice or half of what was believed,
-    so that a stall moves it little. It stays within 1/`bound` and `bound`. What was not seen yet is corrected as the
-    key's steps in general are.
+    A step's correction is a factor for each key, batch and number of streams: a moving average of real over expected,
+    in which the first steps count most and later ones by `gain`, each as no more than twice or half of what was
+    believed, so that a stall moves it little. It stays within 1/`bound` and `bound`. What was not seen yet is corrected
+    as the key's steps in general are. The rest has one such factor for each key: it is less than was measured where a
+    graph that makes all steps decodes as well, whose time is then all the steps'.
     """
 
     def __init__(self, costs: Costs, *, gain: float = 0.1, bound: float = 10.0) -> None:
         self.costs, self._gain, self._bound = costs, gain, bound
         self._factors: dict[Hashable, dict[tuple[int, int] | None, tuple[float, int]]] = {}
+        self._rests: dict[Hashable, tuple[float, int]] = {}
 
     def factor(self, key: Hashable, batch: int | None, streams: int) -> float:
         """Real over expected seconds of a step; without a batch, of the key's steps in general."""
@@ -115,7 +117,7 @@ class Corrected:
         return self.costs.step(key, batch, streams) * self.factor(key, batch, streams)
 
     def rest(self, key: Hashable, batch: int, streams: int) -> float:
-        return self.costs.rest(key, batch, streams)
+        return self.costs.rest(key, batch, streams) * self._rests.get(key, (1.0, 0))[0]
 
     def batch_max(self, key: Hashable) -> int:
         return self.costs.batch_max(key)
@@ -128,14 +130,23 @@ class Corrected:
         believed = self.factor(key, batch, streams)
         seen = self._factors.setdefault(key, {})
         for place in (None, (batch, streams)):
-            factor, count = seen.get(place, (believed, 0))
-            real = min(max(seconds / expected, factor / 2), 2 * factor)
-            factor += max(self._gain, 1 / (count + 2)) * (real - factor)
-            seen[place] = (min(max(factor, 1 / self._bound), self._bound), count + 1)
+            seen[place] = self._moved(seen.get(place, (believed, 0)), seconds / expected)
+
+    def observe_rest(self, key: Hashable, batch: int, streams: int, seconds: float) -> None:
+        """All but the steps of a batch took so long. What is not a positive number of seconds is passed over."""
+        expected = self.costs.rest(key, batch, streams)
+        if 0 < seconds < math.inf and expected > 0:
+            self._rests[key] = self._moved(self._rests.get(key, (1.0, 0)), seconds / expected)
+
+    def _moved(self, seen: tuple[float, int], real: float) -> tuple[float, int]:
+        factor, count = seen
+        factor += max(self._gain, 1 / (count + 2)) * (min(max(real, factor / 2), 2 * factor) - factor)
+        return min(max(factor, 1 / self._bound), self._bound), count + 1
 
     def forget(self, key: Hashable) -> None:
         """The key is no longer served."""
         self._factors.pop(key, None)
+        self._rests.pop(key, None)
 
 
 def batch_that_pays(costs: Costs, key: Hashable, waiting: int, *, busy: int = 0, streams: int = 1, most: int) -> int:

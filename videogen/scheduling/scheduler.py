@@ -62,7 +62,7 @@ class Scheduler:
         self._paused: dict[str, Job] = {}
         self._runs: dict[Run, float] = {}
         self._holds: dict[Hashable, tuple[float, int, float]] = {}
-        self._pays: dict[Hashable, tuple[int, float, float, float]] = {}
+        self._pays: dict[Hashable, tuple[int, float, float]] = {}
 
     # What comes and goes
 
@@ -323,16 +323,14 @@ class Scheduler:
     def _full_batch(self, key: Hashable) -> int:
         return self._paying(key)[0]
 
-    def _paying(self, key: Hashable) -> tuple[int, float, float, float]:
-        """With jobs enough: the batch that pays, the device's seconds per job of a step and of the rest; the correction
-        under which that is so."""
+    def _paying(self, key: Hashable) -> tuple[int, float, float]:
+        """With jobs enough: the batch that pays, the device's seconds per job of a step; the correction under which
+        that is so."""
         factor, found = self.costs.factor(key, None, self.streams), self._pays.get(key)
-        if found is None or not 1 / NEAR < factor / found[3] < NEAR:
+        if found is None or not 1 / NEAR < factor / found[2] < NEAR:
             most, streams = self._most(key), self.streams
             size = batch_that_pays(self.costs, key, most * streams, streams=streams, most=most)
-            each = size * streams
-            step, rest = self.costs.step(key, size, streams) / each, self.costs.rest(key, size, streams) / each
-            found = self._pays[key] = size, step, rest, factor
+            found = self._pays[key] = size, self.costs.step(key, size, streams) / (size * streams), factor
         return found
 
     def _hold_until(self, leader: Job, waiting: int, now: float) -> float:
@@ -397,8 +395,8 @@ class Scheduler:
 
     def _cost(self, key: Hashable, steps: int) -> float:
         """The device's seconds of a job with so many steps, in batches that pay."""
-        _, step, rest, _ = self._paying(key)
-        return steps * step + rest
+        size, step, _ = self._paying(key)
+        return steps * step + self.costs.rest(key, size, self.streams) / (size * self.streams)
 
     def _foretold(self, job: Job, together: int) -> float:
         """Seconds until its end, of its key `together` with it: whole batches of its own key before it, runs of others

@@ -347,6 +347,10 @@ class Loop:
             started = time.perf_counter()
             mp4 = live.version.encode(live.frames, live.accepted.request.fps or 1)
             live.spent("mp4", time.perf_counter() - started, 1)
+            size = max(live.batches, key=lambda batch: live.batches[batch])
+            rest = sum(live.seconds.get(stage, 0.0) for stage in ("text", "decode", "mp4"))
+            with self._changed:
+                self.scheduler.costs.observe_rest(live.key, size, self._streams, rest * size)
             self._end(live, Finished(live.job.id, self._facts(live), mp4))
 
     def _facts(self, live: Live) -> dict[str, Any]:
