@@ -147,6 +147,9 @@ def test_a_tenant_has_a_bounded_number_of_streams():
             pieces = first.iter_raw()  # held: without it the stream is closed
             next(pieces)
             assert httpx.get(url).status_code == 429
+            assert httpx.post(f"{server.url}/v1/videos/sync", json=WISH).status_code == 429
+            known = httpx.get(f"{server.url}/v1/videos").json()["data"]
+            assert [video["id"] for video in known] == [video_id], "what is refused is not made"
 
 
 def test_prompts_are_as_long_as_the_settings_allow():

@@ -102,9 +102,9 @@ async def create_sync(request: Request, caller: Known) -> Response:
     Who goes away cancels the job, unless an `Idempotency-Key` lets them come back for it.
     """
     asked = await _asked(request, caller)
-    job = await _submit(request, asked, caller)
     keep = "idempotency-key" in request.headers
     with request.app.state.limits.stream(caller):
+        job = await _submit(request, asked, caller)
         job = await ended(service_of(request), job, caller, None if keep else request.receive)
     if job.status == "failed":
         error = video(job)["error"]
