@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videogen.scheduling.ahead import likely_repeats, to_warm
+from videogen.scheduling.ahead import likely_repeats
 from videogen.scheduling.arrivals import poisson
 from videogen.scheduling.forecast import HOUR_S, Forecast, at_least
 
@@ -79,20 +79,6 @@ def test_the_probability_is_that_of_poisson():
     for count in range(7):
         share = sum(one >= count for one in drawn) / len(drawn)
         assert at_least(count, 2.5) == pytest.approx(share, abs=0.02)
-
-
-def test_the_likeliest_shapes_are_warmed_before_they_are_needed():
-    forecast = Forecast(memory_s=100)
-    for second in range(100):
-        forecast.arrived("often", second)
-        if second % 10 == 0:
-            forecast.arrived("seldom", second)
-        if second in (0, 1):
-            forecast.arrived("once upon a time", second)
-    loading = {"seldom": 5.0, "often": 5.0, "once upon a time": 5.0, "new": 5.0}
-    assert to_warm(forecast, loading, (), 100, horizon_s=30, most=9)[:2] == ["often", "seldom"]
-    assert "new" not in to_warm(forecast, loading, (), 100, most=9)
-    assert to_warm(forecast, loading, {"often"}, 100, horizon_s=30, most=1) == ["seldom"]
 
 
 def test_repeats_are_made_only_when_idle_and_allowed():

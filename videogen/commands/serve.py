@@ -30,6 +30,10 @@ def serve(
     ] = False,
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or one JSON object a line.")] = "human",
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Log what is asked for, too.")] = False,
+    repeats: Annotated[
+        bool,
+        typer.Option("--repeats", help="While idle, make what will probably be asked for again, with its seed."),
+    ] = False,
     grace: Annotated[float, typer.Option(help="Seconds that work in hand gets at the end.", min=0)] = 30.0,
 ) -> None:
     """Answer requests for videos as they come, over an OpenAI-compatible HTTP API and gRPC.
@@ -60,6 +64,7 @@ def serve(
         synthetic=Synthetic() if synthetic else None,
         grace_s=grace,
         log_prompts=log_prompts,
+        repeats=repeats,
     )
     logs.configure(log_format)
     asyncio.run(run(read_settings(), serving, typer.echo))

@@ -47,6 +47,8 @@ class Serving:
     grace_s: float = 30.0
     limits: ServiceLimits | None = None
     log_prompts: bool = False
+    repeats: bool = False
+    """Make, while idle, what will probably be asked for again."""
 
     @property
     def follows(self) -> bool:

@@ -13,6 +13,7 @@ from videogen.serving.access import Access, check_bind
 from videogen.serving.assembly import Core, Serving, assembled
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
+from videogen.serving.repeats import Repeats
 from videogen.serving.store_watch import watch_store
 from videogen.serving.webhooks import WebhookSender
 from videogen.settings import Settings
@@ -69,6 +70,9 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     answering = asyncio.create_task(http.serve([listening]))
     beside = [asyncio.create_task(webhooks.run()), asyncio.create_task(watch_store(service))]
     beside += [asyncio.create_task(core.swapper.follow())] if core.swapper else []
+    if serving.repeats:
+        service.repeats = Repeats(service)
+        beside.append(asyncio.create_task(service.repeats.run()))
     try:
         await grpc.start()
         yield Ports(listening.getsockname()[1], grpc.port)

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
@@ -33,6 +33,9 @@ from videogen.serving.views import REMIXED_FROM, UNGATED
 from videogen.store.idempotency import Idempotency
 from videogen.store.records import Claim, Json, RequestRecord
 from videogen.store.sessions import Session
+
+if TYPE_CHECKING:
+    from videogen.serving.repeats import Repeats
 
 SOURCE = "videogen serve"
 """Who submitted, as the store keeps it."""
@@ -63,6 +66,8 @@ class Service:
         self.away: str | None = None
         """Why the store cannot be asked, None while it can."""
         self.looking = Looking(self.store, self.admission, self.limits.price_per_hour)
+        self.repeats: Repeats | None = None
+        """Who makes what will probably be asked for again, where that is wanted."""
 
     # State
 
@@ -114,6 +119,8 @@ class Service:
             return self._told(job)
         asked = job.request
         self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
+        if self.repeats is not None:
+            self.repeats.asked(fields, caller)
         if not job.has_ended:
             self.maker.deadlines.add(accepted, accepted_here=True)
         if cache == "hit":
