@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from videogen.scheduling.arrivals import poisson
 
 SHORT, LONG, SHORT_SHARE = 4, 20, 0.8
 WARM_S = 1.0
+TOGETHER_S = 0.02
+"""Answers that come so soon after each other are of one batch."""
 Arrivals = Sequence[tuple[float, Wish]]
 """When each is to be sent, in seconds."""
 SLO = 3.0
@@ -56,7 +59,7 @@ def unlike(wish: Wish) -> Wish:
 
 
 async def closed(running: Running, connections: int, seconds: float, steps: int = SHORT) -> Closed:
-    """Throughput, from the last answer of the warm-up to the last one of all: whole batches."""
+    """Throughput after a warm-up, of whole batches: from the last answer of one to the last answer of another."""
     given = map(unlike, wishes(steps))
     before = running.cpu_s()
     answers = await closed_loop(running.port, running.encode, given, connections, WARM_S + seconds)
@@ -64,12 +67,19 @@ async def closed(running: Running, connections: int, seconds: float, steps: int 
     fine = [one for one in answers if not one.why]
     if not fine:
         return Closed(0.0, len(answers), math.nan)
-    begin, end = answers[0].ended - answers[0].seconds, answers[-1].ended
-    counted = [one for one in fine if one.ended <= begin + WARM_S + seconds]
-    first = max((one.ended for one in counted if one.ended <= begin + WARM_S), default=begin)
-    last = max((one.ended for one in counted), default=end)
-    rate = sum(one.ended > first for one in counted) / max(1e-9, last - first)
+    times = [one.ended for one in fine]
+    begin = times[0] - fine[0].seconds + WARM_S
+    first, last = _batch_end(times, begin), _batch_end(times, begin + seconds)
+    rate = (last - first) / max(1e-9, times[last - 1] - times[max(0, first - 1)])
     return Closed(rate, len(answers) - len(fine), 1000 * used / len(answers))
+
+
+def _batch_end(times: Sequence[float], at: float) -> int:
+    """How many answers had come at `at`, and by the end of the batch that was being answered then."""
+    count = bisect_right(times, at)
+    while 0 < count < len(times) and times[count] - times[count - 1] < TOGETHER_S:
+        count += 1
+    return count
 
 
 def arrivals(rate: float, seconds: float, seed: int, long_share: float = 0.0) -> list[tuple[float, Wish]]:

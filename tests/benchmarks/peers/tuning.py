@@ -11,7 +11,7 @@ from tests.benchmarks.peers.systems import Device, Peer, Running, Settings, runn
 
 CONNECTIONS = (4, 16, 64)
 BATCHES, WAITS_MS = (8, 16), (0, 10, 50)
-CLOSED_S, OPEN_S = 2.5, 5.0
+CLOSED_S, OPEN_S = 2.0, 4.0
 Measure = Callable[[Running], Awaitable[dict[str, float]]]
 """A load's name -> how good it is, more is better."""
 
