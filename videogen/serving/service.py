@@ -15,13 +15,14 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
+from videogen.client.results import News
 from videogen.errors import InvalidRequest, Overloaded, RecordExpired, StoreConflict, StoreUnavailable
 from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.serving.admission import Admission, ServiceLimits
 from videogen.serving.in_hand import InHand
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
+from videogen.serving.lending import borrow
 from videogen.serving.looking import Looking
 from videogen.serving.making import Maker
 from videogen.serving.observing import Observer, Submitted
@@ -383,46 +384,11 @@ class Service:
             raise InvalidRequest("model", "a swap", "nothing: this service was started with one version, --model")
         return self.swapper
 
-    async def execute(self, claims: Sequence[Leased]) -> AsyncGenerator[News]:
-        """Makes what a run has leased, without the queue, and publishes it under the run's tokens.
-
-        The run keeps its leases alive and tells the store of failures: should this process die, it still holds them.
-        What cannot be made here is handed back at once. Raises Overloaded when the service is ending.
-        """
+    def execute(self, claims: Sequence[Leased]) -> AsyncGenerator[News]:
+        """Makes what a run has leased. Raises Overloaded when the service is ending."""
         if self.draining:
             raise Overloaded("the service is ending and takes no more work", 1.0)
-        given = {claim.generation: claim for claim in claims}
-        records = await self.maker.call(lambda: [self.store.request(claim.request_id) for claim in claims])
-        accepted = {record.generation: record.accepted for record in records if record.accepted is not None}
-        news: asyncio.Queue[News] = asyncio.Queue()
-        left = set(given)
-        for generation in given.keys() - accepted.keys():
-            left.discard(generation)
-            yield ExecuteFailed(generation, "not_found", "there is no such request", False)
-        for generation, request in accepted.items():
-            lease = given[generation]
-            claim = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
-            if why := self._why_not(request):
-                news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
-            else:
-                self.maker.lend(claim, news.put_nowait)
-        try:
-            while left:
-                item = await news.get()
-                if not isinstance(item, Executing):
-                    left.discard(item.generation)
-                yield item
-        finally:
-            self.maker.take_back([accepted[generation].id for generation in left if generation in accepted])
-
-    def _why_not(self, request: AcceptedRequest) -> str | None:
-        """Why a lease on it cannot be taken, None if it can."""
-        version = self.versions.loaded.get(request.version_digest)
-        if version is None:
-            return f"{request.label} is not served here"
-        if version.ungated and not request.fingerprint.startswith(UNGATED):
-            return f"{version.label} has passed no gates: what it makes is shared with nobody"
-        return None
+        return borrow(self.maker, claims)
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Finishes or hands back what is in hand."""
