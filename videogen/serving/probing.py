@@ -18,7 +18,8 @@ LEAST_SPREAD = 8
 async def probe(engine: EngineProcess, version: ServedVersion, limit_s: float) -> None:
     """Has `engine` make a few videos of a version beside its other work, and looks at them.
 
-    Raises EngineUnavailable if one fails, is not there within `limit_s` seconds, or is not what was asked for.
+    Raises TimeoutError if they are not there within `limit_s` seconds, EngineUnavailable if one fails or is not what
+    was asked for.
     """
     asked = questions(
         evaluation_prompts(VIDEOS), version.spec, version.version_digest, version.label, version.vocabulary
@@ -27,8 +28,6 @@ async def probe(engine: EngineProcess, version: ServedVersion, limit_s: float) -
         async with asyncio.timeout(limit_s):
             for accepted in asked:
                 await asyncio.to_thread(_look, accepted, await engine.make(_job(accepted, limit_s)))
-    except TimeoutError as error:
-        raise EngineUnavailable(f"{version.label}: no first video within {limit_s:.0f} s") from error
     except (GenerationFailed, UndecodableVideo) as error:
         raise EngineUnavailable(f"{version.label}: a first video: {error}") from error
 

@@ -1,0 +1,142 @@
+"""Brings versions into the engine process and out of it: beside the old one or, without room for both, in its place."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from videogen.errors import EngineError, EngineUnavailable, VideogenError
+from videogen.serving.engine.messages import VersionToLoad
+from videogen.serving.making import Maker
+from videogen.serving.preparing import Prepared
+from videogen.serving.probing import probe
+from videogen.serving.versions import ServedVersion
+
+logger = logging.getLogger(__name__)
+PROBE_S, PROBE_TIMES = 30.0, 10
+"""For the first videos of a version, however busy the device is: seconds, and times what the steps of one take."""
+DRAIN_S = 600.0
+"""For what an old version still has, where there is no room for a new one beside it."""
+PAUSE_S = (0.1, 30.0)
+"""Between tries to free or to load a version again, growing."""
+
+
+class Bringer:
+    """One replica's. `prepare` gives what a reference stands for by now.
+
+    `fits` tells whether there is memory for a version, by its digest, beside those that are loaded in a process.
+    """
+
+    def __init__(
+        self,
+        maker: Maker,
+        prepare: Callable[[str], Prepared],
+        fits: Callable[[str, Collection[str], int], bool],
+    ) -> None:
+        self.maker, self.prepare, self.fits = maker, prepare, fits
+
+    async def bring(self, version: ServedVersion, to_load: VersionToLoad, before: ServedVersion | None) -> None:
+        """Loads a version, which then answers. If it does not, raises VideogenError: the old one is there as before."""
+        if not await self._has_room(version.version_digest):
+            await self.let_go(None)
+        if before is None or await self._has_room(version.version_digest):
+            await self._load(version, to_load)
+        else:
+            await self._replace(before, version, to_load)
+
+    async def let_go(self, kept: str | None) -> None:
+        """Frees what is neither admitted nor `kept`, once nobody waits for anything of it."""
+        versions = self.maker.versions
+        current = versions.current.version_digest if versions.current else None
+        for digest in [one for one in versions.loaded if one not in (kept, current)]:
+            if not await self._is_needed(digest):
+                versions.drop(digest)
+                await self._unload(digest)
+
+    async def _has_room(self, digest: str) -> bool:
+        loaded, pid = tuple(self.maker.versions.loaded), self.maker.engine.pid
+        return pid is None or await self.maker.call(lambda: self.fits(digest, loaded, pid))
+
+    async def _load(self, version: ServedVersion, to_load: VersionToLoad) -> None:
+        await self.maker.load(version, to_load)
+        try:
+            await self._probe(version)
+        except VideogenError:
+            await self._unload(version.version_digest)
+            raise
+
+    async def _probe(self, version: ServedVersion) -> None:
+        """Time in which somebody else has the device for itself is not the version's."""
+        limit_s = PROBE_S + PROBE_TIMES * version.spec.num_inference_steps * self.maker.step_s
+        while True:
+            try:
+                return await probe(self.maker.engine, version, limit_s)
+            except TimeoutError as error:
+                if self.maker.stats is None or not self.maker.stats.yielded:
+                    raise EngineUnavailable(f"{version.label}: no first video within {limit_s:.0f} s") from error
+
+    async def _replace(self, old: ServedVersion, version: ServedVersion, to_load: VersionToLoad) -> None:
+        """The old version makes what it has, then goes; new requests wait for the new one meanwhile."""
+        versions = self.maker.versions
+        _, old_to_load = await self.maker.call(lambda: self.prepare(old.label))
+        logger.warning("there is no room for %s beside %s, which ends first", version.label, old.label)
+        versions.current = version
+        try:
+            await self._drain(old)
+        except VideogenError:
+            versions.current = old
+            raise
+        versions.drop(old.version_digest)
+        self.maker.down = f"{version.label} is loaded in the place of {old.label}: there is no room for both"
+        try:
+            await self._unload(old.version_digest)
+            await self._load(version, to_load)
+        except VideogenError:
+            await self._restore(old, old_to_load)
+            raise
+        finally:
+            self.maker.down = None
+
+    async def _drain(self, old: ServedVersion) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                looks = 0
+                while looks < 2:  # between two may enter the store what was accepted just before
+                    looks = 0 if await self._is_needed(old.version_digest) else looks + 1
+                    await asyncio.sleep(PAUSE_S[0])
+        except TimeoutError as error:
+            raise EngineUnavailable(f"{old.label} had work for more than {DRAIN_S:.0f} s") from error
+
+    async def _restore(self, old: ServedVersion, to_load: VersionToLoad) -> None:
+        pause, slowest = PAUSE_S
+        while True:
+            try:
+                await self.maker.load(old, to_load)
+                self.maker.versions.admit(old)
+                return
+            except EngineError as error:
+                logger.error("%s cannot be loaded again yet: %s", old.label, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, slowest)
+
+    async def _is_needed(self, digest: str) -> bool:
+        """Does anybody wait for a version, wherever it is made, or is anything of it in hand here?"""
+        maker = self.maker
+        if any(held.claim.request.version_digest == digest for held in maker.in_hand.values()):
+            return True
+        return await maker.call(lambda: maker.store.is_awaited(digest))
+
+    async def _unload(self, digest: str) -> None:
+        """Frees a version; what was cancelled of it ends first, at its next boundary."""
+        pause, slowest = PAUSE_S
+        while True:
+            try:
+                await self.maker.unload(digest)
+                return
+            except EngineError as error:
+                if not self.maker.engine.alive:
+                    return
+                if pause > slowest:
+                    logger.error("version %s stays loaded: %s", digest[:12], error)
+                    return
+                await asyncio.sleep(pause)
+                pause *= 2
