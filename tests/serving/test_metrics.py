@@ -75,7 +75,9 @@ def test_the_engine_and_what_befalls_it_are_in_the_series(seen):
     tell.claimed(3)
     tell.restarted()
     tell.swapped(True, 2.5, 0.125)
-    tell.loaded(Load({"interactive": 2, "batch": 7}, running=4, work_s=1.5, busy=(0.75, 0.5), ready=True))
+    tell.loaded(Load({"interactive": 2}, ready=True, held_s=0.25))
+    load = Load({"interactive": 2, "batch": 7}, 4, 1.5, (0.75, 0.5), ready=True, held_s=0.5, expected_per_s=2.0)
+    tell.loaded(load)
     assert value("refusals_total", reason="rate_limited") == 1
     assert (
         value("batch_size_sum") == 12 and value("batch_size_count") == 3 and value("batch_size_bucket", le="3.0") == 0
@@ -86,6 +88,7 @@ def test_the_engine_and_what_befalls_it_are_in_the_series(seen):
     assert (value("queue_jobs", priority="batch"), value("queue_jobs", priority="standard")) == (7, 0)
     assert (value("running_jobs"), value("queue_work_seconds"), value("ready")) == (4, 1.5, 1)
     assert value("device_busy_ratio", stream="1") == 0.5
+    assert (value("held_seconds_total"), value("expected_jobs_per_second")) == (0.75, 2.0)
 
 
 def test_models_are_bounded_and_tenants_are_no_label(store, seen):

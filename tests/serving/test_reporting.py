@@ -22,7 +22,7 @@ class Heard(Observer):
         self.loads.append(load)
 
 
-def stats(batches, step_seconds: float | None = 0.05) -> Stats:
+def stats(batches, step_seconds: float | None = 0.05, held_s: float = 0.0) -> Stats:
     return Stats(
         waiting=3,
         running=4,
@@ -30,7 +30,7 @@ def stats(batches, step_seconds: float | None = 0.05) -> Stats:
         busy_share=[0.5, 0.75],
         step_seconds=step_seconds,
         batches=batches,
-        held_s=0.0,
+        held_s=held_s,
         expected_per_s=0.0,
         memory_bytes=1,
         stages={},
@@ -45,10 +45,11 @@ def stats(batches, step_seconds: float | None = 0.05) -> Stats:
 def test_calls_are_told_once_also_over_a_restart():
     heard = Heard()
     report = EngineReport(heard)
-    report.heard(stats({1: 2, 4: 10}), ["batch", "batch", "interactive"], True)
-    report.heard(stats({1: 2, 4: 15}), [], True)
-    report.heard(stats({4: 15}, None), [], False)  # another process, which has made 15 calls of 4 as well
+    report.heard(stats({1: 2, 4: 10}, held_s=0.5), ["batch", "batch", "interactive"], True)
+    report.heard(stats({1: 2, 4: 15}, held_s=0.75), [], True)
+    report.heard(stats({4: 15}, None, 0.125), [], False)  # another process, which has made 15 calls of 4 as well
     assert heard.steps == [(1, 2, 0.05), (4, 10, 0.05), (4, 5, 0.05), (4, 15, 0.0)]
+    assert [load.held_s for load in heard.loads] == [0.5, 0.25, 0.125]
     first, *_, last = heard.loads
     assert first.waiting == {"batch": 2, "interactive": 1} and first.busy == (0.5, 0.75) and first.ready
     assert (first.running, first.work_s) == (4, 1.5) and not last.ready

@@ -56,6 +56,8 @@ class ServiceMetrics(Observer):
         self.running = gauge("running_jobs", "Jobs that a device works on.")
         self.work = gauge("queue_work_seconds", "Time that a device needs for what waits.")
         self.busy = gauge("device_busy_ratio", "Share of time that a stream of the device computes.", "stream")
+        self.held = counter("held_seconds", "Time that batches were held open for more, the device idle.")
+        self.expected = gauge("expected_jobs_per_second", "Arrivals at the device that are forecast.")
         self.ready = gauge("ready", "Takes requests, 1, or not, 0.")
         self.restarts = counter("engine_restarts", "Deaths of the engine's process that were followed by a new one.")
         self.swaps = counter("swaps", "Versions that took another's place, or failed to.", "outcome")
@@ -110,6 +112,8 @@ class ServiceMetrics(Observer):
         self.running.set(load.running)
         self.work.set(load.work_s)
         self.ready.set(load.ready)
+        self.held.inc(load.held_s)
+        self.expected.set(load.expected_per_s)
         for stream, share in enumerate(load.busy):
             self.busy.labels(stream).set(share)
 

@@ -64,13 +64,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The engine as it is now. `waiting` by class; `work_s`: seconds of work that wait; `busy`: each stream's share."""
+    """The engine as it is now. `waiting` by class; `work_s`: seconds of work that wait; `busy`: each stream's share;
+    `held_s`: how long batches were held open for more since the last; `expected_per_s`: arrivals that are forecast.
+    """
 
     waiting: Mapping[Priority, int] = field(default_factory=dict)
     running: int = 0
     work_s: float = 0.0
     busy: Sequence[float] = ()
     ready: bool = False
+    held_s: float = 0.0
+    expected_per_s: float = 0.0
 
 
 class Observer:

@@ -25,11 +25,16 @@ class EngineReport:
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
         self._before: Counter[int] = Counter()
+        self._held_s = 0.0
 
     def heard(self, stats: Stats, waiting: Iterable[Priority], ready: bool) -> None:
         """`waiting`: the classes of the jobs that this replica took and that have made no step."""
         counts = dict(Counter(waiting))
-        self.observer.loaded(Load(counts, stats.running, stats.work_s, tuple(stats.busy_share), ready))
+        if stats.held_s < self._held_s:  # another engine process
+            self._held_s = 0.0
+        held_s, self._held_s = stats.held_s - self._held_s, stats.held_s
+        busy = tuple(stats.busy_share)
+        self.observer.loaded(Load(counts, stats.running, stats.work_s, busy, ready, held_s, stats.expected_per_s))
         now = Counter({int(size): calls for size, calls in stats.batches.items()})
         if any(now[size] < calls for size, calls in self._before.items()):
             self._before.clear()  # another engine process
