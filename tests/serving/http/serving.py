@@ -1,4 +1,4 @@
-"""A real uvicorn on loopback with the HTTP face, in a thread of its own."""
+"""A real uvicorn on loopback with the HTTP face, in a thread of its own, over a device without networks."""
 
 import asyncio
 import threading
@@ -6,8 +6,9 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
-from tests.serving.http.memory_service import MemoryService
+from tests.serving.in_process import served
 from videogen.serving.access import Access
+from videogen.serving.engine.messages import Synthetic
 from videogen.serving.http.app import create_app
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
@@ -16,16 +17,19 @@ from videogen.settings import ServingLimits
 from videogen.store.api_keys import ApiKeys
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.rate_limits import RateLimits
+from videogen.store.store import Store
 from videogen.store.webhooks import Webhooks
 
 SECRET = "whsec_c2lnbiBtZQ=="
+QUICK, SLOW = Synthetic(fixed_s=0.005, each_s=0.0), Synthetic(fixed_s=0.5, each_s=0.0)
+SECONDS = 60.0
 
 
 class Running:
     """`url` of the server, and what stands behind it."""
 
-    def __init__(self, records, limits, service, pauses_s, secret):
-        self.records, self.limits, self.service, self.pauses_s, self.secret = records, limits, service, pauses_s, secret
+    def __init__(self, records, limits, device, pauses_s, secret):
+        self.records, self.limits, self.device, self.pauses_s, self.secret = records, limits, device, pauses_s, secret
         self.keys, self.webhooks, self.started, self.port = ApiKeys(records), Webhooks(records), threading.Event(), 0
 
     @property
@@ -33,9 +37,12 @@ class Running:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self):
+        async with served(Store(self.records), self.device) as service:
+            await self._serve(service)
+
+    async def _serve(self, service):
         access = Access(self.keys)
         outgoing = Outgoing(frozenset({"127.0.0.1"}))
-        service = self.service()
         sender = WebhookSender(self.webhooks, service, outgoing, lambda _: self.secret, pauses_s=self.pauses_s)
         limits = Limits(RateLimits(self.records), access, self.limits)
         app = create_app(service, access, limits, sender, lambda: (b"up 1\n", "text/plain; version=0.0.4"))
@@ -54,13 +61,13 @@ class Running:
 
 
 @contextmanager
-def running(records=None, limits=None, service=MemoryService, pauses_s=(0.1, 0.1), secret=SECRET):
-    run = Running(records or MemoryRecordStore(), limits or ServingLimits(), service, pauses_s, secret)
+def running(records=None, limits=None, device=QUICK, pauses_s=(0.1, 0.1), secret=SECRET):
+    run = Running(records or MemoryRecordStore(), limits or ServingLimits(), device, pauses_s, secret)
     thread = threading.Thread(target=lambda: asyncio.run(run.serve()))
     thread.start()
-    assert run.started.wait(30)
+    assert run.started.wait(SECONDS)
     try:
         yield run
     finally:
         run.server.should_exit = True
-        thread.join(30)
+        thread.join(SECONDS)

@@ -9,8 +9,7 @@ import time
 import httpx
 import pytest
 
-from tests.serving.http.memory_service import MemoryService
-from tests.serving.http.serving import running
+from tests.serving.http.serving import SLOW, running
 from videogen.serving.http import ranges
 from videogen.settings import ServingLimits
 
@@ -140,7 +139,7 @@ def test_events_tell_the_progress_until_the_end(http):
 
 def test_a_tenant_has_a_bounded_number_of_streams():
     limits = ServingLimits(tenant_streams=1)
-    with running(limits=limits, service=lambda: MemoryService(step_s=0.5)) as server:
+    with running(limits=limits, device=SLOW) as server:
         video_id = httpx.post(f"{server.url}/v1/videos", json=WISH | {"num_inference_steps": 50}).json()["id"]
         url = f"{server.url}/v1/videos/{video_id}/events"
         with httpx.stream("GET", url) as first:

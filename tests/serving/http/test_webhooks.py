@@ -7,8 +7,7 @@ import httpx
 import openai
 import pytest
 
-from tests.serving.http.memory_service import MemoryService
-from tests.serving.http.serving import SECRET, running
+from tests.serving.http.serving import SECRET, SLOW, running
 from tests.serving.http.test_outgoing import receiver  # noqa: F401
 from videogen.store.backends.memory import MemoryRecordStore
 
@@ -54,7 +53,7 @@ def test_the_real_service_tells_it_too(server, receiver):  # noqa: F811
 
 
 def test_a_cancelled_video_is_told_as_failed(receiver):  # noqa: F811
-    with running() as server:
+    with running(device=SLOW) as server:
         video_id = ask(server, receiver, num_inference_steps=50)
         httpx.post(f"{server.url}/v1/videos/{video_id}/cancel")
         until(lambda: receiver.seen)
@@ -84,15 +83,14 @@ def test_calls_are_bounded_and_the_dead_are_listed(receiver):  # noqa: F811
 
 def test_another_replica_goes_on_with_what_one_left(receiver):  # noqa: F811
     """The first is stopped before anything could be told; the second has only the store in common with it."""
-    shared = MemoryService()
     records = MemoryRecordStore()
     receiver.answers["/hook"] = 500
-    with running(records, service=lambda: shared, pauses_s=(1.0,) * 9) as first:
+    with running(records, pauses_s=(1.0,) * 9) as first:
         video_id = ask(first, receiver)
         until(lambda: receiver.seen)
     receiver.answers["/hook"] = 200
     before = len(receiver.seen)
-    with running(records, service=lambda: shared) as second:
+    with running(records) as second:
         until(lambda: second.webhooks.get(video_id).state == "delivered")
     assert len(receiver.seen) > before
 
