@@ -6,6 +6,7 @@ everywhere that many seconds after it was revoked, at the latest.
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import time
 from collections.abc import Callable
@@ -105,6 +106,7 @@ def require(caller: Caller, scope: Scope) -> None:
         raise Forbidden(f"this needs an API key of scope {scope}; the given one has {', '.join(sorted(caller.scopes))}")
 
 
+@functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Does this address, or the name "localhost", stay on this machine? Any other name does not."""
     with contextlib.suppress(ValueError):

@@ -40,6 +40,7 @@ class Claimer:
         pause, slowest = self.limits.poll_s
         while True:
             found: list[Claim] = []
+            self._wake.clear()  # before the look, which may miss what comes meanwhile
             try:
                 most = room()
                 self._was_full = most <= 0
@@ -53,7 +54,6 @@ class Claimer:
             if found:
                 pause = self.limits.poll_s[0]
                 continue
-            self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             pause = min(2 * pause, slowest)

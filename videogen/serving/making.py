@@ -209,10 +209,6 @@ class Maker:
         own = sum(held.lent is None for held in self.in_hand.values())
         return min(ahead, self.limits.most_ahead) - own
 
-    def takes(self, accepted: AcceptedRequest) -> bool:
-        """Would it be made here at once?"""
-        return accepted.version_digest in self.versions.loaded and self.room > 0
-
     def take(self, claims: list[Claim]) -> None:
         """Hands claims to the engine, with whatever it has yet to get."""
         for claim in claims:
