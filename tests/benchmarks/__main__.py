@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 SHIPPED = "models/videogen-tiny"
-DEVICES = ("1", "2", "5", "10", "20", "50", "100", "1000")
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "definitions_load": (),
     "oracle_accuracy": (),
@@ -20,7 +19,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "queue_depth": (),
     "scheduler_decision": (),
     "prebatching": ("--seconds", "60"),
-    "simulated_scale": ("--decision-us", "58", "--devices", *DEVICES, "--requests", "1500"),
+    "simulated_scale": (),
+    "simulated_service": (),
     "service_rate": (),
     "dual_write": (),
     "cache_policy": (),
