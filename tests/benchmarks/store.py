@@ -183,7 +183,7 @@ def puts(videos: Videos, raw: Raw) -> Iterator[tuple[str, int, Put, Put]]:
     numbers = itertools.count()
 
     def put(blob: bytes) -> object:
-        return raw.put_blob(f"p{next(numbers) % RAW_KEYS}", blob)
+        return raw.put_blob(f"p{len(blob)}/{next(numbers) % RAW_KEYS}", blob)
 
     def put_with_digest(blob: bytes) -> object:
         return hashlib.sha256(blob).hexdigest(), put(blob)

@@ -216,6 +216,13 @@ class Record:
         return tuple(value)
 
 
+def undamaged(found: Record | RecordDamaged | None) -> Record | None:
+    """What was found. Raises RecordDamaged where that is it."""
+    if isinstance(found, RecordDamaged):
+        raise found
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class BackendFacts:
     """`where` without credentials; None for what the backend does not tell. Bytes are those of all that it holds.
@@ -326,10 +333,7 @@ class RecordStore(ABC):
 
     def read(self, kind: str, key: str, aged: bool = False) -> Record | None:
         """One record without its map, or None. Raises RecordDamaged when it is there but cannot be read."""
-        found = self.read_many(kind, [key], aged)[0]
-        if isinstance(found, RecordDamaged):
-            raise found
-        return found
+        return undamaged(self.read_many(kind, [key], aged)[0])
 
     def write(self, write: Write) -> Record | None:
         """One write: the bins it names, as they then are, or None if it was refused."""

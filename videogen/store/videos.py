@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
 from videogen.store.local_cache import CarriedClock, LoadedVideo, LocalVideoCache
-from videogen.store.primitives import MAX_PAYLOAD, Is, MapPut, Record, RecordStore, Set, SetPayload, Write
+from videogen.store.primitives import MAX_PAYLOAD, Is, MapPut, Record, RecordStore, Set, SetPayload, Write, undamaged
 from videogen.store.records import Json, VideoRecord
 
 CHUNK_BYTES = MAX_PAYLOAD
@@ -170,9 +170,8 @@ class Videos:
     def _whole(self, digest: str) -> Record:
         return self._current(digest, self.records.read("video", digest))
 
-    def _current(self, digest: str, record: Record | RecordDamaged | None) -> Record:
-        if isinstance(record, RecordDamaged):
-            raise record
+    def _current(self, digest: str, found: Record | RecordDamaged | None) -> Record:
+        record = undamaged(found)
         if record is None or record.bins.get("state") != "whole":
             raise RecordNotFound(f"there is no video {digest}")
         ago = self._now() - self._expires_at(record)

@@ -20,7 +20,7 @@ from videogen.store.backends.aerospike.bins import AGE, MAP, OURS, PAYLOAD, WRIT
 from videogen.store.backends.aerospike.doctor import pairs
 from videogen.store.backends.doubt import fault, look_again, write_ids
 from videogen.store.contention import until_swapped
-from videogen.store.primitives import BackendFacts, Record, RecordStore, Write
+from videogen.store.primitives import BackendFacts, Record, RecordStore, Write, undamaged
 
 PORT = 3000
 ANSWER_MS, ATTEMPT_MS = 3000, 1000
@@ -87,6 +87,9 @@ class AerospikeRecordStore(RecordStore):
         self._latest = max(self._latest, bins["at"] / 1e9 + bins["since"] / 1e3)
         return self._latest
 
+    def read(self, kind: str, key: str, aged: bool = False) -> Record | None:
+        return super().read(kind, key, aged) if aged else undamaged(self._one(kind, key))
+
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
         if not aged:
             return self._bare(kind, keys)
@@ -102,8 +105,7 @@ class AerospikeRecordStore(RecordStore):
 
     def _bare(self, kind: str, keys: Sequence[str]) -> list[Record | RecordDamaged | None]:
         if len(keys) == 1:
-            bins = self._bins(kind, keys[0])
-            return [None if bins is None else _record(f"{kind} {keys[0]}", bins, math.nan)]
+            return [self._one(kind, keys[0])]
         found: list[Record | RecordDamaged | None] = []
         for first in range(0, len(keys), size := _batch_size(kind)):
             part = keys[first : first + size]
@@ -112,6 +114,10 @@ class AerospikeRecordStore(RecordStore):
                 there = self._is_there(kind, key, result)
                 found.append(_record(f"{kind} {key}", result.record[2], math.nan) if there else None)
         return found
+
+    def _one(self, kind: str, key: str) -> Record | RecordDamaged | None:
+        bins = self._bins(kind, key)
+        return None if bins is None else _record(f"{kind} {key}", bins, math.nan)
 
     def _read_some(self, kind: str, keys: Sequence[str], found: dict[str, Record | RecordDamaged | None]) -> list[str]:
         """Reads records into `found`; gives the keys of those that changed between their age and their bins."""

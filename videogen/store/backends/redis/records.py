@@ -12,9 +12,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -39,6 +40,7 @@ from videogen.store.primitives import (
     Unwritten,
     Value,
     Write,
+    undamaged,
 )
 
 NAMESPACE = "videogen"
@@ -85,6 +87,9 @@ class RedisRecordStore(RecordStore):
         with self._asking():
             return _seconds(self._redis.time())
 
+    def read(self, kind: str, key: str, aged: bool = False) -> Record | None:
+        return super().read(kind, key, aged) if aged else undamaged(self._one(kind, key))
+
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
         if not aged:
             return self.read_each([(kind, key) for key in keys])
@@ -107,8 +112,10 @@ class RedisRecordStore(RecordStore):
         found: list[Record | RecordDamaged | None] = []
         for first in range(0, len(names), KEYS_PER_CALL):
             part = names[first : first + KEYS_PER_CALL]
-            hashes = self._hashes(part) if len(part) > 1 else [self._hash(*part[0])]
-            found += [_record(f"{kind} {key}", fields) for (kind, key), fields in zip(part, hashes, strict=True)]
+            if len(part) == 1:
+                return [*found, self._one(*part[0])]
+            told = zip(part, self._hashes(part), strict=True)
+            found += [_record(f"{kind} {key}", fields) for (kind, key), fields in told]
         return found
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
@@ -137,12 +144,13 @@ class RedisRecordStore(RecordStore):
         told = zip(writes, answers, strict=True)
         return [None if answer is None else write.told(_counts(answer)) for write, answer in told]
 
-    def _hash(self, kind: str, key: str) -> Any:
+    def _one(self, kind: str, key: str) -> Record | RecordDamaged | None:
         with self._asking():
             try:
-                return self._redis.hgetall(self._name(kind, key))
+                fields = self._redis.hgetall(self._name(kind, key))
             except self._errors.ResponseError as error:  # a key of another type
-                return error
+                fields = error
+        return _record(f"{kind} {key}", fields)
 
     def _call(self, write: Write, write_id: str) -> list[Command]:
         """The commands of one write, which are one transaction if they are several."""
@@ -250,13 +258,24 @@ class RedisRecordStore(RecordStore):
         """The braces put a record and its map on one node of a Redis Cluster."""
         return f"{self._namespace}:{{{kind}:{key}}}"
 
-    @contextlib.contextmanager
-    def _asking(self) -> Generator[None]:
-        errors = self._errors
-        try:
-            yield
-        except errors.RedisError as error:
-            in_doubt = isinstance(error, errors.TimeoutError | errors.ConnectionError)
+    def _asking(self) -> "_Asking":
+        return _Asking(self._where, self._errors)
+
+
+class _Asking:
+    """A server's errors as ours. A class, for it is in every call's way."""
+
+    __slots__ = ("_errors", "_where")
+
+    def __init__(self, where: str, errors: Any) -> None:
+        self._where, self._errors = where, errors
+
+    def __enter__(self) -> None:
+        """There is nothing to do."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, self._errors.RedisError):
+            in_doubt = isinstance(error, self._errors.TimeoutError | self._errors.ConnectionError)
             raise fault(f"{self._where}: {error}", in_doubt) from error
 
 
