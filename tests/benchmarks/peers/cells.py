@@ -14,7 +14,7 @@ from videogen.scheduling.arrivals import poisson
 
 SHORT, LONG, SHORT_SHARE = 4, 20, 0.8
 WARM_S = 1.0
-TOGETHER_S = 0.02
+TOGETHER_S = 0.04
 """Answers that come so soon after each other are of one batch."""
 Arrivals = Sequence[tuple[float, Wish]]
 """When each is to be sent, in seconds."""
@@ -69,8 +69,8 @@ async def closed(running: Running, connections: int, seconds: float, steps: int 
         return Closed(0.0, len(answers), math.nan)
     times = [one.ended for one in fine]
     begin = times[0] - fine[0].seconds + WARM_S
-    first, last = _batch_end(times, begin), _batch_end(times, begin + seconds)
-    rate = (last - first) / max(1e-9, times[last - 1] - times[max(0, first - 1)])
+    first, last = max(1, _batch_end(times, begin)), _batch_end(times, begin + seconds)
+    rate = (last - first) / max(1e-9, times[last - 1] - times[first - 1])
     return Closed(rate, len(answers) - len(fine), 1000 * used / len(answers))
 
 
