@@ -61,6 +61,22 @@ def test_who_sends_one_does_not_wait_for_who_sent_a_thousand():
     assert store.position(one) <= 1 and store.position(flood[-1]) == 200
 
 
+def test_a_tenant_whose_requests_are_all_answered_does_not_fall_ever_further_behind():
+    clock = Clock()
+    store = memory_store(clock)
+
+    def lead_after(seconds: int) -> float:
+        for _ in range(5 * seconds):
+            store.submit(asked("busy", "interactive"))
+            (claim,) = store.claim_lane("batch", "worker", 60.0, 1)
+            store.publish(claim, claim.generation.encode(), {})
+            clock.pass_(0.2)
+        return int(store._queue.turns.next("busy", "batch", "interactive", clock())) / 1000 - clock()
+
+    first = lead_after(60)
+    assert lead_after(120) < first < 60.0
+
+
 @pytest.mark.parametrize(("weights", "share"), [({}, 1), ({"big": 3.0}, 3)])
 def test_tenants_that_both_wait_get_shares_by_their_weights(weights, share):
     store = memory_store(limits=StoreLimits(tenant_weights=weights))

@@ -45,10 +45,10 @@ class RequestQueue:
 
     def __init__(self, records: RecordStore, generations: Generations, videos: Videos, limits: StoreLimits) -> None:
         self.records, self.generations, self.videos, self.limits = records, generations, videos, limits
-        self.live, self.turns = LiveIndex(records), Turns(records, limits.tenant_weights)
+        self.live, self.pace = LiveIndex(records), Pace(records)
+        self.turns = Turns(records, limits.tenant_weights, self.pace)
         self.ended = Journal(records, "requests", limits.keep_requests)
         self.dead = Journal(records, "dead-letters", limits.keep_requests)
-        self.pace = Pace(records)
 
     def submit(self, accepted: AcceptedRequest, source: str) -> tuple[RequestRecord, GenerationState | None]:
         """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""

@@ -11,17 +11,27 @@ claimer takes one from at most as far behind. Every claimer tries the first one 
 ones before it is in the (n + 1)-th claim that gets the first at the latest, whatever else is taken meanwhile.
 """
 
+import math
 from collections.abc import Mapping
 
 from videogen.errors import StoreConflict
 from videogen.requests import Lane, Priority
 from videogen.store.contention import until_swapped
+from videogen.store.pace import Pace
 from videogen.store.primitives import Is, RecordStore, Set, Write
 
 WAITS_S: dict[Priority, float] = {"interactive": 0.0, "standard": 600.0, "batch": 6 * 3600.0}
 """How long requests of a priority may be overtaken by those that came later."""
 SHARE_S = 1.0
-"""How far a tenant's next request stands behind its last, at a weight of 1."""
+"""How far a tenant's next request stands behind its last, at a weight of 1, at most.
+
+Where the lane's answers come faster, it is a little less than what one takes: a tenant whose requests are all answered
+would otherwise come to stand ever further behind the others.
+"""
+EASE = 0.8
+"""Share of what an answer takes: a pace counts what was asked for lately, and lags behind."""
+PACE_S = 5.0
+"""For how long a lane's pace is remembered: to look it up reads a few dozen records."""
 DIGITS = 15
 IDLE_S = 60.0
 
@@ -31,18 +41,27 @@ class Turns:
 
     kind = "turns"
 
-    def __init__(self, records: RecordStore, weights: Mapping[str, float]) -> None:
-        self.records, self.weights = records, weights
+    def __init__(self, records: RecordStore, weights: Mapping[str, float], pace: Pace) -> None:
+        self.records, self.weights, self.pace = records, weights, pace
+        self._shares: dict[Lane, tuple[float, float]] = {}
 
     def take(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
         """The next turn of a request that came `now`, as a text that sorts by time."""
-        start = self._start(f"{tenant}.{lane}.{priority}", SHARE_S / self.weights.get(tenant, 1.0), now)
+        share = self._share_s(lane, now) / self.weights.get(tenant, 1.0)
+        start = self._start(f"{tenant}.{lane}.{priority}", share, now)
         return _turn(start, priority)
 
     def next(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
         """The turn that `take` would give, which is not taken."""
         record = self.records.read(self.kind, f"{tenant}.{lane}.{priority}")
         return _turn(max(now, record.number("until")) if record and "until" in record.bins else now, priority)
+
+    def _share_s(self, lane: Lane, now: float) -> float:
+        looked_at, share = self._shares.get(lane, (-math.inf, SHARE_S))
+        if not 0 <= now - looked_at < PACE_S:
+            share = min(SHARE_S, EASE / pace) if (pace := self.pace.per_second(lane)) else SHARE_S
+            self._shares[lane] = now, share
+        return share
 
     def _start(self, name: str, share: float, now: float) -> float:
         """`now`, or as long after it as the tenant has taken shares ahead; takes one more.
