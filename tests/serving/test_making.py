@@ -136,3 +136,11 @@ def test_a_job_whose_deadline_passes_ends_as_expired_and_its_callers_and_observe
             service.maker.down = None
 
     run(test)
+
+
+def test_a_slow_device_is_given_two_full_batches():
+    async def test() -> None:
+        async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=10.0, largest=12)) as service:
+            assert service.maker.room == 24
+
+    run(test)
