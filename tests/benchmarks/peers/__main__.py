@@ -19,6 +19,7 @@ from tests.benchmarks.peers.installing import PACKAGES, NotInstalled, python_of,
 from tests.benchmarks.peers.systems import Device, Peer
 from tests.benchmarks.shared import ROOT, write
 
+PAGES = {"synthetic": "peers", "engine": "peers_engine"}
 LOADS = ("closed", "goodput", "mix")
 DURABLE = (
     "videogen records every request, claim and video in its store on the disk, and answers for it after a crash; the "
@@ -44,23 +45,21 @@ def main() -> None:
             versions.append(f"{name} {version(name, peers[name].python)}")
         except NotInstalled as error:
             errors[name] = str(error)
-    found, begun = (
-        [f"Beside {', '.join(versions)}. Medians of {options.rounds} rounds. {DURABLE}", ""],
-        time.monotonic(),
-    )
+    head = f"Beside {', '.join(versions)}. Medians of {options.rounds} rounds. {DURABLE}"
     with tempfile.TemporaryDirectory(prefix="videogen-peers-") as folder:
         for kind in options.parts:
+            begun = time.monotonic()
             part = asyncio.run(Bench(Device(kind), peers, Path(folder), options).run())
             part.errors |= errors
-            found += page.lines(part)
-            if kind == "synthetic" and part.closed and not options.no_page:
-                page.chart(part)
-                found += ["![videos a second over connections](peers.svg)", ""]
-    found.append(f"All of it took {time.monotonic() - begun:.0f} s.")
-    if options.no_page:
-        print("\n".join(found))
-    else:
-        write("peers", "Beside other model servers", "tests.benchmarks.peers", found)
+            found = [head, "", *page.lines(part)]
+            if part.closed and not options.no_page:
+                page.chart(part, PAGES[kind])
+                found += [f"![videos a second over connections]({PAGES[kind]}.svg)", ""]
+            found.append(f"All of it took {time.monotonic() - begun:.0f} s.")
+            if options.no_page:
+                print("\n".join(found))
+            else:
+                write(PAGES[kind], "Beside other model servers", "tests.benchmarks.peers", found)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-HANDOVER_S = 0.0002
-"""Between two steps of a worker that shares the device, for another that waits for it."""
-
 
 def settings() -> dict[str, Any]:
     """What the benchmark told this server."""
@@ -26,8 +23,9 @@ class Synthetic:
 
     def __init__(self, told: dict[str, Any]) -> None:
         self._fixed_s, self._each_s = told["fixed_s"], told["each_s"]
-        self._video, self._shared = Path(told["sample"]).read_bytes(), told["layout"] == "split"
+        self._video = Path(told["sample"]).read_bytes()
         self._turn = os.open(told["turn"], os.O_RDWR | os.O_CREAT)
+        self._next = os.open(told["turn"] + "-next", os.O_RDWR | os.O_CREAT)
 
     def make(self, wishes: Sequence[tuple[str, int, int]]) -> list[bytes]:
         """An MP4 for each prompt, seed and number of steps."""
@@ -38,13 +36,14 @@ class Synthetic:
 
     @contextlib.contextmanager
     def _alone(self) -> Generator[None]:
+        """Two workers that both want the device take turns: who waits for it has the second lock meanwhile."""
+        fcntl.flock(self._next, fcntl.LOCK_EX)
         fcntl.flock(self._turn, fcntl.LOCK_EX)
+        fcntl.flock(self._next, fcntl.LOCK_UN)
         try:
             yield
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
-        if self._shared:
-            time.sleep(HANDOVER_S)
 
 
 class Engine:

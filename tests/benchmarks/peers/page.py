@@ -161,7 +161,7 @@ def _settings(part: Part) -> list[str]:
     return [*found, "", "Closed and goodput: a second; mix: p95 of the short, s.", "", "</details>"]
 
 
-def chart(part: Part) -> None:
+def chart(part: Part, name: str) -> None:
     """Throughput over connections."""
     series = [
         Series(system, [(count, part.rates(f"closed {count}", system)) for count in CONNECTIONS])
@@ -171,4 +171,4 @@ def chart(part: Part) -> None:
     if part.ideals:
         series.append(Series("ideal", [(count, part.ideals[f"closed {count}"]) for count in CONNECTIONS]))
     text = line_chart(f"Closed loop, {part.name.lower()}", series, "connections", "videos a second")
-    (RESULTS / "peers.svg").write_text(text)
+    (RESULTS / f"{name}.svg").write_text(text)
