@@ -46,7 +46,7 @@ def test_a_job_that_is_cancelled_ends_for_who_follows_it_although_steps_go_on(he
     store = Store(MemoryRecordStore())
 
     async def test() -> None:
-        async with served(store, Synthetic(fixed_s=0.03)) as service:
+        async with served(store, Synthetic(fixed_s=0.15)) as service:
             fields = {"prompt": "a red ring", "seed": 1, "num_inference_steps": 50}
             job, other = await service.submit(fields, CALLER), await service.submit(fields, CALLER)
             first = True

@@ -6,7 +6,7 @@ from tests.store.builders import Clock, accepted, memory_store
 from videogen.errors import LeaseLost, RecordDamaged, RecordNotFound
 from videogen.requests import new_id
 from videogen.store.backends.memory import MemoryRecordStore
-from videogen.store.primitives import MAX_PAYLOAD, SetPayload, Write
+from videogen.store.primitives import MAX_PAYLOAD, Set, SetPayload, Write
 from videogen.store.store import Store
 from videogen.store.videos import CHUNK_BYTES
 
@@ -243,6 +243,7 @@ def test_what_rests_after_a_failure_is_not_claimed_by_who_asks_for_it_again(stor
 
 
 def test_a_submission_and_a_publication_cost_few_calls_of_the_backend(store):
+    store.submit(accepted(2))  # looks at the lane's pace, which is remembered for a while
     calls = []
     for name in ("read_many", "write_many"):
         method = getattr(store.records, name)
@@ -252,3 +253,18 @@ def test_a_submission_and_a_publication_cost_few_calls_of_the_backend(store):
     calls.clear()
     store.publish(claim, b"mp4", {})
     assert calls.count("read_many") == 2 and calls.count("write_many") == 6, calls
+
+
+def test_work_is_wanted_as_long_as_one_of_many_waits_for_it(store, clock):
+    asked = [accepted(1).model_copy(update={"id": new_id()}) for _ in range(20)]
+    _, (claim,) = store.submit_and_claim(asked[0], "a", 10.0)
+    for one in asked[1:]:
+        store.submit(one)
+    _, (alone,) = store.submit_and_claim(accepted(2), "a", 10.0)
+    for one in asked[:-1]:
+        store.records.write(Write("request", one.id, (Set("state", "cancelled"),)))  # and then it crashed
+    renewal = store.renew([claim, alone])
+    assert renewal.kept == (claim, alone) and not renewal.unwanted
+    store.cancel(asked[-1].id)
+    renewal = store.renew([claim, alone])
+    assert (renewal.kept, renewal.unwanted) == ((alone,), (claim,))

@@ -42,6 +42,8 @@ SOURCE = "videogen serve"
 """Who submitted, as the store keeps it."""
 POLL_S = (0.1, 1.0)
 """Between looks at a job that another replica makes, growing."""
+HELD_S = 3.0
+"""Between looks at a job that is made here, whose request may be cancelled elsewhere."""
 
 
 class Service:
@@ -248,7 +250,7 @@ class Service:
         With `last`, what the caller knows of it, only from the next change on. Without its place in the queue, which
         moves all the time, a job that waits costs little.
         """
-        held, looked, slowest = self._held(job_id), -math.inf, POLL_S[1]
+        held, looked = self._held(job_id), -math.inf
         if last is not None and held is not None:
             generation, looked = held.claim.generation, time.monotonic()
         else:
@@ -258,7 +260,7 @@ class Service:
             while last is None or not last.has_ended:
                 # Progress of what is made here is known here; the rest is in the store, as is what others do to it.
                 is_known = last is not None and self._held(job_id) is not None and not news.in_store
-                if is_known and time.monotonic() - looked < slowest:
+                if is_known and time.monotonic() - looked < HELD_S:
                     job = self._told(last)
                     news.clear()
                 else:
@@ -273,8 +275,8 @@ class Service:
                 if job.has_ended:
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), pause)
-                pause = slowest if self._held(job_id) is not None else min(1.5 * pause, slowest)
+                    await asyncio.wait_for(news.wait(), pause if self._held(job_id) is None else HELD_S)
+                pause = min(1.5 * pause, POLL_S[1])
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""

@@ -180,6 +180,11 @@ class Generations:
     def stop_waiting(self, key: str, request_id: str) -> Write:
         return Write("waiters", key, (MapRemove(request_id),), create="never", ttl=self.limits.keep_requests)
 
+    def first_waiters(self, keys: Sequence[str], most: int) -> list[list[str]]:
+        """As `waiters`, the first `most` of each, at once."""
+        heads = self.records.map_heads("waiters", keys, most) if keys else []
+        return [[request_id for request_id, _ in head] for head in heads]
+
     def waiters(self, key: str) -> list[str]:
         """The ids of the requests on the list; some may have ended."""
         return [request_id for page in self.records.map_pages("waiters", key) for request_id, _ in page]

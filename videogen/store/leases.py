@@ -19,6 +19,8 @@ ALIKE_AHEAD = 128
 PAGE = 32
 HEAD = 8
 """Entries of each of a lane's shards that a claim reads at once: as a rule more than it needs."""
+FIRST = 8
+"""Of those that wait for a generation, whose wish is looked at first: as a rule one of them has not ended."""
 
 
 class Leases:
@@ -126,15 +128,21 @@ class Leases:
         if not isinstance(progress, Mapping):
             progress = {} if progress is None else {claim.generation: progress for claim in claims}
         renewed = list(zip(claims, self.generations.renew(claims, progress), strict=True))
-        held = [(claim, self._is_wanted(claim)) for claim, alive in renewed if alive]
+        held = [claim for claim, alive in renewed if alive]
+        wanted = self._wanted([claim.generation for claim in held])
         return Renewal(
-            kept=tuple(claim for claim, wanted in held if wanted),
+            kept=tuple(claim for claim in held if claim.generation in wanted),
             lost=tuple(claim for claim, alive in renewed if not alive),
-            unwanted=tuple(claim for claim, wanted in held if not wanted),
+            unwanted=tuple(claim for claim in held if claim.generation not in wanted),
         )
 
-    def _is_wanted(self, claim: Claim) -> bool:
-        return any(record and record.is_live for record in self._waiting(claim.generation))
+    def _wanted(self, generations: Sequence[str]) -> set[str]:
+        """Those for which a live request waits."""
+        heads = self.generations.first_waiters(generations, FIRST)
+        first = self.queue.get_many([request_id for ids in heads for request_id in ids])
+        wanted = {record.generation for record in first if record and record.is_live}
+        rest = (one for one, ids in zip(generations, heads, strict=True) if one not in wanted and len(ids) == FIRST)
+        return wanted.union(one for one in rest if any(r and r.is_live for r in self._waiting(one)))
 
     def _waiting(self, generation: str) -> list[RequestRecord | None]:
         return self.queue.get_many(self.generations.waiters(generation))
