@@ -10,7 +10,6 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.serving.load import Outcome
 from tests.serving.running import Serve, serving
 from tests.soak.page import Row, write_row
 
@@ -18,7 +17,7 @@ CALLERS = 16
 MIB = 2**20
 REQUESTS = [
     pytest.param(240, 100_000, id="240"),
-    pytest.param(10_000, 1_500, id="10000", marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
+    pytest.param(10_000, 4_000, id="10000", marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
 ]
 """How many, and the bytes to each by which memory may grow: a leak of a video would be ten times the first."""
 
@@ -46,8 +45,7 @@ def test_memory_is_flat(tmp_path, requests, most_each):
     assert max(later - earlier for earlier, later in growth) < most_each * requests / 4, growth
     if requests > 1000:
         memory = tuple(f"{earlier / MIB:.1f} → {later / MIB:.1f}" for earlier, later in growth)
-        outcome = Outcome(requests, requests, 0, 0, 0, 0, 0, 0.0)
-        write_row(Row(f"{requests:,} requests", seconds, outcome, memory))
+        write_row(Row(f"{requests:,} requests", seconds, answered=requests, memory=memory))
 
 
 def _growth(samples, requests, process) -> tuple[float, float]:
