@@ -45,7 +45,7 @@ def main() -> None:
             versions.append(f"{name} {version(name, peers[name].python)}")
         except NotInstalled as error:
             errors[name] = str(error)
-    head = f"Beside {', '.join(versions)}. Medians of {options.rounds} rounds. {DURABLE}"
+    head = f"Beside {', '.join(versions)}. {options.rounds} round(s), medians. {DURABLE}"
     with tempfile.TemporaryDirectory(prefix="videogen-peers-") as folder:
         for kind in options.parts:
             begun = time.monotonic()

@@ -54,7 +54,7 @@ def _median(values: "Sequence[float] | object") -> float:
 
 
 def lines(part: Part) -> list[str]:
-    found = [f"## {part.name}", ""]
+    found = [f"## {part.name}"]
     found += [f"- {system} is missing: {why}" for system, why in part.errors.items()]
     for section in (_throughput, _goodput, _mix, _cost, _settings):
         found += section(part)
