@@ -83,7 +83,7 @@ def serving(
     seconds: float = SECONDS,
     **environment: str,
 ) -> Iterator[Serve]:
-    """A replica that is ready within `seconds`, on a synthetic device or with a champion's networks; SIGTERM ends it."""
+    """A replica, ready within `seconds`, on a synthetic device or with the champion's networks; SIGTERM ends it."""
     home.mkdir(parents=True, exist_ok=True)
     http, grpc, log = free_port(), free_port(), home / f"{name}.log"
     ours = {"VIDEOGEN_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
