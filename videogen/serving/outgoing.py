@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -21,6 +22,9 @@ MAX_URL_CHARACTERS = 2_048
 MAX_REDIRECTS = 3
 RESOLVE_S = 5.0
 CALL_S = 10.0
+"""Until a connection, and between two parts of an answer."""
+POST_S = 60.0
+"""For all of it, redirects included: an answer may come a byte at a time."""
 KEEPS_METHOD = (307, 308)
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -70,7 +74,8 @@ class Outgoing:
     ) -> None:
         self.allowed, self.resolver = allowed, resolver
         # No proxy from the environment: it would resolve the name a second time.
-        self._client = httpx.AsyncClient(trust_env=False, timeout=CALL_S, verify=trust or True)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # one caller's would go to another's receiver
+        self._client = httpx.AsyncClient(trust_env=False, timeout=CALL_S, verify=trust or True, cookies=no_cookies)
 
     async def check(self, url: str, field: str = "url") -> Target:
         """Where `url` leads just now. Raises InvalidRequest naming `field` if nothing may be sent there."""
@@ -99,13 +104,15 @@ class Outgoing:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """The status that answers a POST, over at most `MAX_REDIRECTS` redirects that keep the method.
 
-        Raises InvalidRequest for an address where nothing may be sent, httpx.HTTPError if there is no answer.
+        Raises InvalidRequest for an address where nothing may be sent, httpx.HTTPError if there is no answer, and
+        TimeoutError if there is none in `POST_S`.
         """
-        for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._send(await self.check(url), body, headers)
-            if answer.status_code not in KEEPS_METHOD or "location" not in answer.headers:
-                break
-            url = str(httpx.URL(url).join(answer.headers["location"]))
+        async with asyncio.timeout(POST_S):
+            for _ in range(MAX_REDIRECTS + 1):
+                answer = await self._send(await self.check(url), body, headers)
+                if answer.status_code not in KEEPS_METHOD or "location" not in answer.headers:
+                    break
+                url = str(httpx.URL(url).join(answer.headers["location"]))
         return answer.status_code
 
     async def _send(self, target: Target, body: bytes, headers: Mapping[str, str]) -> httpx.Response:

@@ -30,7 +30,7 @@ PAUSES_S = (5.0, 30.0, 120.0, 600.0, 3_600.0, 4 * 3_600.0, 12 * 3_600.0)
 LOOK_S = 1.0
 LONGEST_LOOK_S = 15.0
 HOLD_S = 90.0
-"""For how long the one who takes a call has it: longer than its redirects may take."""
+"""For how long the one who takes a call has it: longer than `outgoing.POST_S`."""
 AT_ONCE = 32
 GONE = 410
 SecretOf = Callable[[str | None], str | None]
@@ -85,15 +85,33 @@ class WebhookSender:
 
     async def run(self) -> None:
         """Calls what is due, for ever; cancel it to stop. An unreachable store is asked again."""
-        while True:
-            try:
-                taken = await self._in_store(lambda: self.webhooks.take(AT_ONCE, HOLD_S))
-                await asyncio.gather(*(self._tell(turn, webhook) for turn, webhook in taken))
-            except StoreError as error:
-                log.warning("webhooks wait: %s", error)
-                taken = []
-            if len(taken) < AT_ONCE:
-                await asyncio.sleep(LOOK_S)
+        async with asyncio.TaskGroup() as group:
+            calling: set[asyncio.Task[None]] = set()
+            while True:
+                for turn, webhook in await self._due(AT_ONCE - len(calling)):
+                    task = group.create_task(self._call_one(turn, webhook))
+                    calling.add(task)
+                    task.add_done_callback(calling.discard)
+                if len(calling) < AT_ONCE:
+                    await asyncio.sleep(LOOK_S)
+                else:
+                    await asyncio.wait(calling, timeout=LOOK_S)
+
+    async def _due(self, most: int) -> list[tuple[Turn, Webhook]]:
+        try:
+            return await self._in_store(lambda: self.webhooks.take(most, HOLD_S)) if most else []
+        except StoreError as error:
+            log.warning("webhooks wait: %s", error)
+            return []
+
+    async def _call_one(self, turn: Turn, webhook: Webhook) -> None:
+        """Whatever is wrong with one, the others are called; it is due again when its hold has passed."""
+        try:
+            await self._tell(turn, webhook)
+        except StoreError as error:
+            log.warning("webhook of video %s waits: %s", webhook.id, error)
+        except Exception:
+            log.exception("webhook of video %s waits", webhook.id)
 
     async def _tell(self, turn: Turn, webhook: Webhook) -> None:
         try:

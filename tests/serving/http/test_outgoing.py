@@ -5,6 +5,7 @@ import json
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -99,7 +100,7 @@ def test_a_malformed_list_of_allowed_hosts_names_its_variable(text):
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answers as its server's `answers` say: a status, or a URL to be redirected to."""
+    """Answers as its server's `answers` say: a status, a URL to be redirected to, or 200 once an event is set."""
 
     protocol_version = "HTTP/1.1"
 
@@ -107,9 +108,12 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.seen.append((self.path, dict(self.headers), body))
         answer = self.server.answers.get(self.path, 200)
+        if isinstance(answer, threading.Event):
+            answer = 200 if answer.wait(60) else 500
         self.send_response(answer if isinstance(answer, int) else 307)
         if isinstance(answer, str):
             self.send_header("Location", answer)
+        self.send_header("Set-Cookie", "whose=the receiver's")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -150,6 +154,33 @@ def test_a_redirect_to_a_private_address_is_refused(receiver):
     with pytest.raises(InvalidRequest):
         post(f"http://127.0.0.1:{receiver.server_port}/x", Outgoing(frozenset({"127.0.0.1"})))
     assert [path for path, _, _ in receiver.seen] == ["/x"]
+
+
+def test_a_receiver_sets_no_cookies(receiver):
+    receiver.answers["/x"] = "/y"
+    post(f"http://127.0.0.1:{receiver.server_port}/x", Outgoing(frozenset({"127.0.0.1"})))
+    assert [path for path, headers, _ in receiver.seen if "Cookie" not in headers] == ["/x", "/y"]
+
+
+def test_an_answer_that_never_ends_is_given_up(monkeypatch):
+    """It comes a byte at a time, so that no single read takes long."""
+    monkeypatch.setattr("videogen.serving.outgoing.POST_S", 0.5)
+
+    async def drip(reader, writer):
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async def go():
+        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+            port, outgoing = server.sockets[0].getsockname()[1], Outgoing(frozenset({"127.0.0.1"}))
+            with pytest.raises(TimeoutError):
+                await outgoing.post(f"http://127.0.0.1:{port}/x", b"{}", {})
+            await outgoing.close()
+
+    asyncio.run(asyncio.wait_for(go(), 30.0))
 
 
 def test_redirects_are_followed_a_few_times(receiver):

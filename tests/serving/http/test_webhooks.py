@@ -1,6 +1,7 @@
 """Webhooks from a real server to a real receiver, verified with the openai package."""
 
 import json
+import threading
 import time
 
 import httpx
@@ -79,6 +80,18 @@ def test_calls_are_bounded_and_the_dead_are_listed(receiver):  # noqa: F811
     assert (dead[video_id].attempts, dead[video_id].error) == (3, "answered 500")
     assert dead[gone].attempts == 1
     assert [path for path, _, _ in receiver.seen].count("/hook") == 3
+
+
+def test_a_receiver_that_does_not_answer_keeps_no_other_from_being_called(receiver):  # noqa: F811
+    receiver.answers["/slow"] = threading.Event()
+    with running(pauses_s=()) as server:
+        slow = ask(server, receiver, "/slow")
+        until(lambda: receiver.seen)
+        video_id = ask(server, receiver)
+        until(lambda: server.webhooks.get(video_id).state == "delivered")
+        assert server.webhooks.get(slow).state == "pending", "its call is still under way"
+        receiver.answers["/slow"].set()
+        until(lambda: server.webhooks.get(slow).state == "delivered")
 
 
 def test_another_replica_goes_on_with_what_one_left(receiver):  # noqa: F811
