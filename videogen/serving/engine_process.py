@@ -69,6 +69,8 @@ class EngineProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._held: set[str] = set()
+        self._cancelled: set[str] = set()
+        """Of those, what was cancelled and has not come again since."""
         self._places: dict[str, frozenset[str]] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._asked: dict[str, asyncio.Future[Finished]] = {}
@@ -143,7 +145,7 @@ class EngineProcess:
         except TimeoutError:
             self._kill()
             await self._wait_gone()
-        left, self._held = frozenset(self._held), set()
+        left, self._held, self._cancelled = frozenset(self._held), set(), set()
         return left
 
     async def load(self, version: VersionToLoad) -> Loaded:
@@ -166,6 +168,7 @@ class EngineProcess:
     def run(self, job: EngineJob) -> None:
         """Hands over a job; its events follow. Where the process is dead, its Died tells of the job as held."""
         self._held.add(job.id)
+        self._cancelled.discard(job.id)
         self._send(RunJob(job))
 
     async def make(self, job: EngineJob) -> Finished:
@@ -186,7 +189,9 @@ class EngineProcess:
             del self._asked[job.id]
 
     def cancel(self, job_id: str) -> None:
-        """At the next step boundary; Failed with code "cancelled" follows, if the job didn't end before."""
+        """At the next step boundary; Failed with code "cancelled" follows, unless the job ended before or came again."""
+        if job_id in self._held:
+            self._cancelled.add(job_id)
         self._send(Cancel(job_id))
 
     def change(self, job_id: str, *, priority: Any = None, deadline_in: float | None = None) -> None:
@@ -261,7 +266,10 @@ class EngineProcess:
                         self._tell(Progress(job_id, done, steps))
             case Running():
                 self._places[message.place] = frozenset(message.ids)
+            case Failed(code="cancelled") if message.id not in self._cancelled:
+                pass  # it was run again since
             case Finished() | Failed():
+                self._cancelled.discard(message.id)
                 if message.id in self._held:
                     self._held.discard(message.id)
                     self._give(message)
@@ -329,6 +337,7 @@ class EngineProcess:
         if self._stopping or not came_up:
             return
         self._held.clear()
+        self._cancelled.clear()
         self._tell(Died(code, busy, held, reason))
 
     async def _wait_gone(self) -> None:

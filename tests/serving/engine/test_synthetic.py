@@ -71,6 +71,23 @@ def test_a_cancelled_job_ends_at_its_next_boundary_and_may_come_again():
     asyncio.run(scenario())
 
 
+def test_a_job_that_waits_may_come_again_before_its_cancel_is_answered():
+    async def scenario():
+        async with engine(QUICK, SYNTHETIC) as (process, told):
+            process.pause()
+            accepted = request()
+            process.run(job(accepted))
+            await told.until(lambda: any(stats.waiting for stats in told.of(Stats)))
+            process.cancel(accepted.id)
+            process.run(job(accepted))
+            process.resume()
+            await told.until(lambda: accepted.id in told.ends)
+            assert isinstance(told.ends[accepted.id], Finished)
+            assert len([event for event in told.events if isinstance(event, Failed | Finished)]) == 1
+
+    asyncio.run(scenario())
+
+
 def test_what_cannot_be_done_is_refused_and_the_rest_goes_on():
     async def scenario():
         async with engine(QUICK, SYNTHETIC) as (process, told):
