@@ -26,7 +26,7 @@ async def borrow(maker: Maker, leases: Sequence[Leased]) -> AsyncGenerator[News]
         raise RecordNotFound(f"there is no request {min(missing)}")
     accepted = {record.generation: record.accepted for record in found if record.accepted is not None}
     news: asyncio.Queue[News] = asyncio.Queue()
-    left = set(given)
+    left, lent = set(given), dict[str, Claim]()
     for generation, lease in given.items():
         request = accepted.get(generation)
         if request is None:
@@ -34,8 +34,8 @@ async def borrow(maker: Maker, leases: Sequence[Leased]) -> AsyncGenerator[News]
         elif why := _why_not(maker.versions, request):
             news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
         else:
-            claim = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
-            maker.lend(claim, news.put_nowait)
+            lent[generation] = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
+            maker.lend(lent[generation], news.put_nowait)
     try:
         while left:
             item = await news.get()
@@ -43,7 +43,7 @@ async def borrow(maker: Maker, leases: Sequence[Leased]) -> AsyncGenerator[News]
                 left.discard(item.generation)
             yield item
     finally:
-        maker.take_back([accepted[generation].id for generation in left if generation in accepted])
+        maker.take_back([claim for generation, claim in lent.items() if generation in left])
 
 
 def _why_not(versions: Versions, request: AcceptedRequest) -> str | None:

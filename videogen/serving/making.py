@@ -221,19 +221,19 @@ class Maker:
 
     def lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
         """Makes what another holds the lease of, beside the queue; or hands it back at once."""
+        if (before := self.in_hand.get(claim.request.id)) is not None:
+            self._drop(before.claim)
+            self._hand_back([before], "its lease is another's by now")
         self.in_hand[claim.request.id] = held = InHand(claim, time.monotonic(), hear)
         if self._gives:
             self._give_waiting()
         else:
             self._hand_back([held], self.down or "a job that may end the engine process is tried alone")
 
-    def take_back(self, request_ids: Iterable[str]) -> None:
-        """Who lent these does not want them any more."""
-        for request_id in request_ids:
-            held = self.in_hand.get(request_id)
-            if held is not None and held.lent is not None:
-                self._out(request_id)
-                self.engine.cancel(request_id)
+    def take_back(self, claims: Iterable[Claim]) -> None:
+        """Who lent these does not want them any more. What others lent since is not touched."""
+        for claim in claims:
+            self._drop(claim)
 
     def _hand_back(self, some: Iterable[InHand], why: str) -> None:
         """Lets go of what was lent, as if it had never been; what is not lent is not touched."""
@@ -379,7 +379,7 @@ class Maker:
         try:
             await self._results.publish(held, event)
         finally:
-            del self.publishing[event.id]
+            self.publishing.pop(event.id, None)
         self.changes.tell(held.claim.generation)
 
     async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:

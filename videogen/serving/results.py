@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from videogen.client.results import Executed, ExecuteFailed
-from videogen.errors import LeaseLost, StoreUnavailable, VideogenError
+from videogen.errors import VideogenError
 from videogen.outlasting import outlasting
 from videogen.requests import AcceptedRequest
 from videogen.serving.engine.messages import Finished
@@ -49,7 +49,7 @@ class Results:
         facts = self._facts(held, made.facts)
         try:
             await self.call(lambda: outlasting(lambda: self.store.publish(claim, made.mp4, facts), self.outlast_s))
-        except (LeaseLost, StoreUnavailable) as error:
+        except VideogenError as error:
             logger.warning("a video of request %s came to nothing: %s", claim.request.id, error)
             if held.lent is not None:
                 held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))

@@ -1,0 +1,80 @@
+"""Leases that runs hand over, in the test's own process: whoever waits for news of one hears how it ends."""
+
+import asyncio
+
+import pytest
+
+from tests.serving.in_process import run, served, until
+from videogen.client.results import Claim as Lease
+from videogen.client.results import Executed, ExecuteFailed
+from videogen.errors import StoreConflict
+from videogen.models.spec import ModelSpec
+from videogen.requests import accept, parse_request
+from videogen.serving.engine.messages import Synthetic
+from videogen.serving.views import UNGATED
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.store import Store
+
+SPEC = ModelSpec("synthetic", num_inference_steps=4, guidance_scale=1.0)
+
+
+class Contended(MemoryRecordStore):
+    """One in which no video can be written while others write."""
+
+    refuses = True
+
+    def write(self, write):
+        if self.refuses and write.kind == "video":
+            raise StoreConflict("others write")
+        return super().write(write)
+
+
+def sealed(store, count, **fields):
+    """A batch of requests that share their videos with nobody."""
+    ids = []
+    for seed in range(count):
+        wish = parse_request({"prompt": "a red ring", "seed": seed, "model": "synthetic", **fields})
+        accepted = accept(wish, SPEC, "synthetic", label="synthetic@1")
+        ids.append(store.submit(accepted.model_copy(update={"fingerprint": UNGATED + accepted.id}), "test").id)
+    return store.seal_batch(ids, 600).id
+
+
+def leases(claims):
+    return [Lease(one.request.id, one.generation, one.token, one.attempt, one.holder, one.lease_s) for one in claims]
+
+
+async def ends(news):
+    return [item async for item in news if isinstance(item, Executed | ExecuteFailed)]
+
+
+def test_who_lends_again_what_a_dead_run_lent_gets_it_although_that_runs_call_ends_later():
+    async def test() -> None:
+        store = Store(MemoryRecordStore())
+        async with served(store, Synthetic(fixed_s=0.01)) as service:
+            batch = sealed(store, 3)
+            service.maker.engine.pause()
+            claims = store.claim(batch, "run", 60.0)
+            dead = service.execute(leases(claims))
+            hears = asyncio.ensure_future(anext(dead))
+            await until(lambda: len(service.maker.in_hand) == 3)
+            store.release(claims)
+            again = store.claim(batch, "run", 60.0)
+            second = asyncio.ensure_future(ends(service.execute(leases(again))))
+            assert (await hears).retry, "it is another's by now"
+            await dead.aclose()
+            service.maker.engine.resume()
+            assert [type(item) for item in await second] == [Executed] * 3
+
+    run(test)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_cannot_be_published_is_told(count):
+    async def test() -> None:
+        store = Store(Contended())
+        async with served(store, Synthetic(fixed_s=0.01)) as service:
+            claims = store.claim(sealed(store, count), "run", 60.0)
+            told = await ends(service.execute(leases(claims)))
+            assert [(item.code, item.retry) for item in told] == [("not_published", True)] * count
+
+    run(test)
