@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from tests.serving.in_process import run, served, until
+from tests.serving.in_process import CALLER, end_of, run, served, until
 from videogen.client.results import Claim as Lease
 from videogen.client.results import Executed, ExecuteFailed
-from videogen.errors import StoreConflict
+from videogen.errors import Overloaded, StoreConflict
 from videogen.models.spec import ModelSpec
 from videogen.requests import accept, parse_request
 from videogen.serving.engine.messages import Synthetic
@@ -64,6 +64,36 @@ def test_who_lends_again_what_a_dead_run_lent_gets_it_although_that_runs_call_en
             await dead.aclose()
             service.maker.engine.resume()
             assert [type(item) for item in await second] == [Executed] * 3
+
+    run(test)
+
+
+@pytest.mark.parametrize(("lent", "asked"), [("standard", "standard"), ("batch", "interactive")])
+def test_lent_work_that_a_request_goes_before_does_not_have_it_refused(lent, asked):
+    async def test() -> None:
+        store = Store(MemoryRecordStore())
+        async with served(store, Synthetic(fixed_s=0.04, each_s=0.0, largest=1)) as service:
+            claims = store.claim(sealed(store, 100, priority=lent), "run", 60.0, limit=100)
+            told = asyncio.ensure_future(ends(service.execute(leases(claims))))
+            await until(lambda: len(service.maker.in_hand) == 100)
+            job = await service.submit({"prompt": "a red ring", "priority": asked, "deadline": 8.0}, CALLER)
+            assert (await end_of(service, job.id)).status == "completed"
+            assert len(service.maker.in_hand) > 10, "of 16 s of work"
+            told.cancel()
+
+    run(test)
+
+
+def test_lent_work_that_goes_before_a_request_counts():
+    async def test() -> None:
+        store = Store(MemoryRecordStore())
+        async with served(store, Synthetic(fixed_s=0.04, each_s=0.0, largest=1)) as service:
+            claims = store.claim(sealed(store, 100, priority="interactive"), "run", 60.0, limit=100)
+            told = asyncio.ensure_future(ends(service.execute(leases(claims))))
+            await until(lambda: len(service.maker.in_hand) == 100)
+            with pytest.raises(Overloaded, match="deadline"):
+                await service.submit({"prompt": "a red ring", "deadline": 4.0}, CALLER)
+            told.cancel()
 
     run(test)
 

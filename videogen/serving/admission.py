@@ -45,7 +45,7 @@ class ServiceLimits:
 class Pace:
     """How a replica stands: `step_s` of a step as it goes now, `lent` videos that runs handed to it.
 
-    Of those only what is of the request's priority, or a more urgent one, counts.
+    Of those only what the scheduler lets go before the request counts.
     """
 
     server: Server

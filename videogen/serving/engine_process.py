@@ -189,7 +189,7 @@ class EngineProcess:
             del self._asked[job.id]
 
     def cancel(self, job_id: str) -> None:
-        """At the next step boundary; Failed with code "cancelled" follows, unless the job ended before or came again."""
+        """At the next step boundary; Failed with code "cancelled" follows, unless it ended before or came again."""
         if job_id in self._held:
             self._cancelled.add(job_id)
         self._send(Cancel(job_id))

@@ -20,6 +20,7 @@ from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.errors import EngineError, EngineUnavailable, RecordNotFound, StoreUnavailable, VideogenError
 from videogen.requests import AcceptedRequest
 from videogen.scheduling.job import CLASSES
+from videogen.scheduling.policy import AGEING_S
 from videogen.serving.admission import Pace
 from videogen.serving.changes import Changes
 from videogen.serving.claiming import Claimer
@@ -154,9 +155,9 @@ class Maker:
 
     def pace(self, accepted: AcceptedRequest) -> Pace:
         """What admission goes by for a request."""
-        rank = CLASSES.index(accepted.request.priority)
-        lent = (held.claim.request.request for held in list(self.in_hand.values()) if held.lent is not None)
-        return Pace(self.stands(), self.step_s, sum(CLASSES.index(one.priority) <= rank for one in lent))
+        rank, now = CLASSES.index(accepted.request.priority), time.monotonic()
+        lent = [held for held in list(self.in_hand.values()) if held.lent is not None]
+        return Pace(self.stands(), self.step_s, sum(_goes_before(held, rank, now) for held in lent))
 
     def longest_gap(self, since: float) -> float:
         """The longest time without a step from `since` (monotonic seconds) until now."""
@@ -431,3 +432,12 @@ class Maker:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("a task of the service failed", exc_info=task.exception())
+
+
+def _goes_before(held: InHand, rank: int, now: float) -> bool:
+    """Does the scheduler let it go before a newcomer of the class `rank`?
+
+    Of its own class as good as nothing does: of a run's many jobs most are late, and those go after who can be in time.
+    """
+    priority = held.claim.request.request.priority
+    return CLASSES.index(priority) < rank or now - held.taken_at > AGEING_S[priority]
