@@ -2,6 +2,7 @@
 
 import time
 
+import httpx
 import openai
 import pytest
 
@@ -50,3 +51,13 @@ def test_sigterm_finishes_what_is_in_hand_and_ends_well(tmp_path):
             start = time.monotonic()
             assert {after.end_of(video_id)["status"] for video_id in ids} == {"completed"}
             assert time.monotonic() - start < 30
+
+
+def test_sigterm_ends_it_although_somebody_watches_what_it_hands_back(tmp_path):
+    with redis_server(tmp_path) as (url, _), serving(tmp_path / "home", url, "--grace", "0.1") as one:
+        jobs = [one.submit("a red ring", seed=number, num_inference_steps=50) for number in range(40)]
+        with httpx.stream("GET", f"{one.url}/v1/videos/{jobs[-1]}/events", timeout=60) as events:
+            lines = events.iter_lines()
+            assert next(lines).startswith("event: video.")
+            one.process.terminate()
+            assert one.process.wait(40) == 0, one.log.read_text()

@@ -18,6 +18,9 @@ from videogen.serving.store_watch import watch_store
 from videogen.serving.webhooks import WebhookSender
 from videogen.settings import Settings
 
+ENDING_S = 2
+"""For calls that still go on once work in hand is finished or handed back: who watches that may watch on elsewhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -63,7 +66,12 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     webhooks = WebhookSender(store.webhooks, service, outgoing, lambda key_id: settings.webhook_secret, executor)
     app = create_app(service, access, limits, webhooks, lambda: _exposition(core))
     config = uvicorn.Config(
-        CallContext(app), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=65
+        CallContext(app),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=ENDING_S,
     )
     http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
     http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
@@ -79,7 +87,7 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     finally:
         await service.stop(serving.grace_s)
         http.should_exit = True
-        await grpc.stop(1.0)
+        await grpc.stop(ENDING_S)
         for task in beside:
             task.cancel()
         await asyncio.gather(answering, *beside, return_exceptions=True)
