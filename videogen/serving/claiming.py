@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 
@@ -23,9 +24,13 @@ class Claimer:
         self._wake = asyncio.Event()
         self._was_full = True
         """Was there no room when the queue was looked at last?"""
+        self.saw_none = True
+        """Is nobody known to wait in the queue? Whoever comes now is then the first in it."""
+        self._looks = itertools.count()
 
     def wake(self) -> None:
         """Something was queued here just now."""
+        self.saw_none = False
         self._wake.set()
 
     def has_room(self) -> None:
@@ -44,9 +49,11 @@ class Claimer:
             try:
                 most = room()
                 self._was_full = most <= 0
+                self.saw_none &= most > 0
                 if most > 0:
                     digests = list(versions())
                     found = await self.call(lambda most=most, of=digests: self._claim(min(most, MOST_AT_ONCE), of))
+                    self.saw_none = not found and not self._wake.is_set()
             except VideogenError as error:  # one damaged record must not end the claiming of others
                 logger.warning("nothing can be claimed: %s", error)
                 await asyncio.sleep(slowest)
@@ -58,8 +65,10 @@ class Claimer:
                 await asyncio.wait_for(self._wake.wait(), pause)
             pause = min(2 * pause, slowest)
 
-    def _claim(self, most: int, digests: Iterable[str]) -> list[Claim]:
-        for digest in digests:
+    def _claim(self, most: int, digests: list[str]) -> list[Claim]:
+        """Each look begins with another version, so that one of which much is asked keeps no other waiting."""
+        first = next(self._looks) % max(1, len(digests))
+        for digest in digests[first:] + digests[:first]:
             if found := self.store.claim_lane("interactive", self.holder, self.limits.lease_s, most, digest):
                 return found
         return []

@@ -79,6 +79,8 @@ class Maker:
     publishing: dict[str, InHand] = field(default_factory=dict)
     """Made, and on its way into the store; its lease is still kept alive."""
     stats: Stats | None = None
+    entering: int = 0
+    """Requests that are being accepted, to be claimed in the same trip to the store."""
     down: str | None = "the engine process is starting"
     """Why nothing is being made, None while something can be."""
     restarts: int = 0
@@ -208,7 +210,12 @@ class Maker:
         least = max(self.limits.least_ahead, self.batches_ahead)
         ahead = max(least, math.ceil(self.limits.ahead_s / self.seconds_each))
         own = sum(held.lent is None for held in self.in_hand.values())
-        return min(ahead, self.limits.most_ahead) - own
+        return min(ahead, self.limits.most_ahead) - own - self.entering
+
+    @property
+    def takes_newcomers(self) -> bool:
+        """May a request be claimed as it is accepted? Not where others wait that may go before it."""
+        return self._claimer.saw_none and self.room > 0
 
     def take(self, claims: list[Claim]) -> None:
         """Hands claims to the engine, with whatever it has yet to get."""

@@ -108,12 +108,19 @@ class Service:
         key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(fields))
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
-        has_room = self.maker.room > 0
+        # To its end, although who asks may leave meanwhile: what was claimed is to be made.
+        return await asyncio.shield(asyncio.ensure_future(self._submit(fields, caller, key)))
+
+    async def _submit(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> VideoJob:
+        claims_it = self.maker.takes_newcomers
+        self.maker.entering += claims_it
         try:
-            accepted, job, claims = await self.maker.call(lambda: self._enter(fields, caller, key, has_room))
+            accepted, job, claims = await self.maker.call(lambda: self._enter(fields, caller, key, claims_it))
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
+        finally:
+            self.maker.entering -= claims_it
         self.maker.take(claims)
         if job.state == "queued" and not claims:
             self.maker.wake()
@@ -154,12 +161,12 @@ class Service:
         return 0.0 if stats is None else stats.work_s
 
     def _enter(
-        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, has_room: bool
+        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, claims_it: bool
     ) -> tuple[AcceptedRequest, VideoJob, list[Claim]]:
         accepted = self._accept(fields, caller, key)
         holder, lease_s = self.maker.holder, self.maker.limits.lease_s
         claims: list[Claim] = []
-        if has_room and accepted.version_digest in self.versions.loaded:
+        if claims_it and accepted.version_digest in self.versions.loaded:
             record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
         else:
             record = self.store.submit(accepted, SOURCE, key)
