@@ -89,7 +89,7 @@ def test_what_is_claimed_for_a_caller_who_leaves_meanwhile_is_made_without_anoth
             submitting = asyncio.ensure_future(service.submit({"prompt": "a red ring"}, CALLER))
             await asyncio.sleep(0.1)
             submitting.cancel()
-            await until(lambda: store.requests())
+            await until(store.requests)
             job_id = store.requests()[0].id
             assert (await end_of(service, job_id)).status == "completed"
             assert store.request(job_id).attempts == 1

@@ -101,7 +101,10 @@ class EngineProcess:
         if self._process is not None:
             raise EngineError("the engine process is there already")
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise EngineUnavailable(f"the engine process can't be started: {error}") from error
         with theirs:
             try:
                 self._process = await asyncio.create_subprocess_exec(

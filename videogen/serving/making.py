@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
@@ -40,6 +41,7 @@ from videogen.serving.engine.messages import (
 )
 from videogen.serving.engine_process import EngineProcess
 from videogen.serving.in_hand import InHand, Making, left
+from videogen.serving.lasting import lasting
 from videogen.serving.observing import Observer
 from videogen.serving.presence import Presence
 from videogen.serving.reporting import EngineReport, ended
@@ -113,7 +115,7 @@ class Maker:
     async def start(self, version: ServedVersion, to_load: VersionToLoad) -> None:
         """Starts the process with one version. Raises EngineError, and leaves nothing behind."""
         self._to_load = {version.version_digest: to_load}
-        self._spawn(self.presence.keep(self.call))
+        self._spawn(lasting(lambda: self.presence.keep(self.call), "telling the other replicas"))
         try:
             await self.engine.start()
             self._learn(version, await self.engine.load(to_load))
@@ -125,8 +127,9 @@ class Maker:
             raise
         self.versions.admit(version)
         self.down, self._reviving, self._started_at = None, False, time.monotonic()
-        self._spawn(self._claimer.run(lambda: self.room, lambda: self.versions.loaded, self.take))
-        self._spawn(self._renew())
+        claiming = partial(self._claimer.run, lambda: self.room, lambda: self.versions.loaded, self.take)
+        self._spawn(lasting(claiming, "claiming"))
+        self._spawn(lasting(self._renew, "the renewal of leases"))
 
     async def load(self, version: ServedVersion, to_load: VersionToLoad) -> None:
         """Loads a further version beside those that are there; it is not admitted yet. Raises EngineError."""

@@ -11,6 +11,7 @@ from videogen.errors import InvalidRequest
 from videogen.memory import settle
 from videogen.serving.access import Access, check_bind
 from videogen.serving.assembly import Core, Serving, assembled
+from videogen.serving.lasting import lasting
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
 from videogen.serving.repeats import Repeats
@@ -76,11 +77,12 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
     http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
     answering = asyncio.create_task(http.serve([listening]))
-    beside = [asyncio.create_task(webhooks.run()), asyncio.create_task(watch_store(service))]
-    beside += [asyncio.create_task(core.swapper.follow())] if core.swapper else []
+    works = {"webhooks": webhooks.run, "watching the store": lambda: watch_store(service)}
+    works |= {"following the champion": core.swapper.follow} if core.swapper else {}
     if serving.repeats:
         service.repeats = Repeats(service)
-        beside.append(asyncio.create_task(service.repeats.run()))
+        works["making ahead"] = service.repeats.run
+    beside = [asyncio.create_task(lasting(work, name)) for name, work in works.items()]
     try:
         await grpc.start()
         yield Ports(listening.getsockname()[1], grpc.port)

@@ -385,8 +385,7 @@ class Service:
 
     async def reload(self) -> Mapping[str, Json]:
         """Looks at the champion pointer now. Raises EngineError if its version cannot be served."""
-        swapper = self._following()
-        return await swapper.swap(swapper.model)
+        return await self._following().reload()
 
     def _following(self) -> Swapper:
         if self.swapper is None:

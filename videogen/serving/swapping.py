@@ -50,14 +50,19 @@ class Swapper:
         if generation == self.generation:
             return
         try:
-            await self.swap(self.model)
-            self.failed = None
+            await self.reload()
         except VideogenError as error:
             if isinstance(error, StoreUnavailable):
                 raise
             self.failed = f"the champion is not served: {error}"
             logger.error("%s; %s goes on", self.failed, self.maker.versions.current)
         self.generation = generation
+
+    async def reload(self) -> Mapping[str, Json]:
+        """Serves the pointer's version, whether or not that failed before. Raises as `swap`."""
+        told = await self.swap(self.model)
+        self.failed = None
+        return told
 
     async def swap(self, reference: str) -> Mapping[str, Json]:
         """Admits the version that `reference` stands for, once it is loaded, warm and answers.

@@ -241,6 +241,13 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def _end_with_thread(args: threading.ExceptHookArgs) -> None:
+    """A thread that died is missed: the process ends, and has a successor."""
+    threading.__excepthook__(args)
+    sys.stderr.flush()
+    os._exit(os.EX_SOFTWARE)
+
+
 def _receive(ours: socket.socket, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
@@ -262,6 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The engine process of the service; started by it.")
     parser.add_argument("--fd", type=int, required=True, help="A connected socket.")
     _end_with_parent()
+    threading.excepthook = _end_with_thread
     ours = socket.socket(fileno=parser.parse_args().fd)
     outbox, worker = Outbox(ours), None
     try:
