@@ -138,6 +138,23 @@ def test_a_job_whose_deadline_passes_ends_as_expired_and_its_callers_and_observe
     run(test)
 
 
+def test_a_job_that_ended_is_not_remembered_until_a_deadline_that_is_far_off(monkeypatch):
+    monkeypatch.setattr("videogen.serving.deadlines.LONGEST_S", 0.2)
+
+    async def test() -> None:
+        async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=0.01)) as service:
+            waits = await service.submit({"prompt": "a red ring", "deadline": 1e6}, CALLER)
+            assert len(service.maker.deadlines) == 1
+            assert (await end_of(service, waits.id)).status == "completed"
+            await until(lambda: not len(service.maker.deadlines))
+            service.maker.engine.pause()
+            await service.submit({"prompt": "a red ring", "deadline": 1e6}, CALLER)
+            await asyncio.sleep(1.0)
+            assert len(service.maker.deadlines) == 1, "it has not ended"
+
+    run(test)
+
+
 def test_a_slow_device_is_given_two_full_batches():
     async def test() -> None:
         async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=10.0, largest=12)) as service:

@@ -8,17 +8,20 @@ from videogen.serving.in_hand import left
 
 AGAIN_S = 0.5
 """Until the next look, where the store's clock is behind this one or the store is away."""
+LONGEST_S = 60.0
+"""Between looks at a job whose deadline is far off: one that has ended by then is remembered no longer."""
 
 
 class Deadlines:
     """One event loop's. `has_ended` looks at a job by its store's clock; its second argument is what `add` was given.
 
-    A job that ends before its deadline is looked at once more then, and that is all.
+    A job that ends before its deadline is looked at once more, and that is all.
     """
 
     def __init__(self, has_ended: Callable[[str, bool], Awaitable[bool]]) -> None:
         self._has_ended = has_ended
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._due: dict[str, float] = {}
         self._accepted_here: set[str] = set()
         self._looking: set[asyncio.Task[None]] = set()
 
@@ -30,7 +33,12 @@ class Deadlines:
         if accepted_here:
             self._accepted_here.add(accepted.id)
         if accepted.id not in self._timers:
-            self._look_in(seconds, accepted.id)
+            self._due[accepted.id] = asyncio.get_running_loop().time() + seconds
+            self._look_again(accepted.id, 0.0)
+
+    def __len__(self) -> int:
+        """Jobs that are remembered."""
+        return len(self._timers)
 
     def stop(self) -> None:
         for timer in self._timers.values():
@@ -39,8 +47,10 @@ class Deadlines:
             task.cancel()
         self._timers.clear()
 
-    def _look_in(self, seconds: float, job_id: str) -> None:
-        self._timers[job_id] = asyncio.get_running_loop().call_later(seconds + 0.001, self._begin, job_id)
+    def _look_again(self, job_id: str, at_least: float) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = min(LONGEST_S, max(at_least, self._due[job_id] - loop.time()))
+        self._timers[job_id] = loop.call_later(seconds + 0.001, self._begin, job_id)
 
     def _begin(self, job_id: str) -> None:
         task = asyncio.get_running_loop().create_task(self._look(job_id))
@@ -49,7 +59,7 @@ class Deadlines:
 
     async def _look(self, job_id: str) -> None:
         if await self._has_ended(job_id, job_id in self._accepted_here):
-            del self._timers[job_id]
+            del self._timers[job_id], self._due[job_id]
             self._accepted_here.discard(job_id)
         else:
-            self._look_in(AGAIN_S, job_id)
+            self._look_again(job_id, AGAIN_S)
