@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.serving.in_process import CALLER, Heard, end_of, run, served, until
+from videogen.errors import StoreUnavailable
+from videogen.requests import accept, parse_request
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, EngineJob, Synthetic
 from videogen.serving.in_hand import Making
@@ -159,5 +162,62 @@ def test_a_slow_device_is_given_two_full_batches():
     async def test() -> None:
         async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=10.0, largest=12)) as service:
             assert service.maker.room == 24
+
+    run(test)
+
+
+class Trying(MemoryRecordStore):
+    """One that is away, or in which who looks at what is live waits until `looks_on` is set."""
+
+    is_away = False
+
+    def __init__(self):
+        super().__init__()
+        self.looks, self.looks_on = threading.Event(), threading.Event()
+        self.looks_on.set()
+
+    def map_range(self, kind, key, after="", limit=1000):
+        if kind == "live" and not self.looks_on.is_set():
+            self.looks.set()
+            assert self.looks_on.wait(60)
+        return super().map_range(kind, key, after, limit)
+
+    def write_many(self, writes):
+        if self.is_away:
+            raise StoreUnavailable("it is away")
+        return super().write_many(writes)
+
+
+def test_what_is_claimed_while_the_service_ends_is_given_back():
+    records = Trying()
+    store = Store(records)
+
+    async def test() -> None:
+        async with served(store, Synthetic(), Making(poll_s=(0.01, 0.01))) as service:
+            version = service.versions.current
+            wish = parse_request({"prompt": "a red ring", "lane": "interactive", "model": "synthetic"})
+            request = accept(wish, version.spec, version.version_digest, label=version.label)
+            records.looks_on.clear()
+            await until(records.looks.is_set)
+            store.submit(request)
+            asyncio.get_running_loop().call_later(0.3, records.looks_on.set)
+            await service.stop(0.1)
+            await asyncio.sleep(1.0)
+            record = store.request(request.id)
+            assert (record.state, record.attempts) == ("queued", 0)
+
+    run(test)
+
+
+def test_a_store_that_is_away_at_the_end_keeps_nobody_from_ending():
+    records = Trying()
+
+    async def test() -> None:
+        async with served(Store(records), Synthetic()) as service:
+            service.maker.engine.pause()
+            await service.submit({"prompt": "a red ring"}, CALLER)
+            records.is_away = True
+            await service.stop(0.1)
+            assert not service.maker.engine.alive
 
     run(test)

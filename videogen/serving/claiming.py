@@ -51,8 +51,7 @@ class Claimer:
                 self._was_full = most <= 0
                 self.saw_none &= most > 0
                 if most > 0:
-                    digests = list(versions())
-                    found = await self.call(lambda most=most, of=digests: self._claim(min(most, MOST_AT_ONCE), of))
+                    found = await self._look(min(most, MOST_AT_ONCE), list(versions()), take)
                     self.saw_none = not found and not self._wake.is_set()
             except VideogenError as error:  # one damaged record must not end the claiming of others
                 logger.warning("nothing can be claimed: %s", error)
@@ -64,6 +63,15 @@ class Claimer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             pause = min(2 * pause, slowest)
+
+    async def _look(self, most: int, digests: list[str], take: Callable[[list[Claim]], None]) -> list[Claim]:
+        """What is claimed. Cancelled meanwhile, it is taken all the same: a lease that nobody knows of runs out."""
+        looking = asyncio.ensure_future(self.call(lambda: self._claim(most, digests)))
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            take(await looking)
+            raise
 
     def _claim(self, most: int, digests: list[str]) -> list[Claim]:
         """Each look begins with another version, so that one of which much is asked keeps no other waiting."""

@@ -55,6 +55,10 @@ from videogen.store.store import Store
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+SETTLES = "settles"
+"""The name of tasks that tell the store what came of a claim."""
+LAST_S = 5.0
+"""For what is under way when the service ends, and for what goes into the store then."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,8 @@ class Maker:
     batches_ahead: int = 0
     """Of two full batches for each stream: with fewer in hand, a device whose steps are slow never fills one."""
     _taking: bool = True
+    _is_over: bool = False
+    """Is what is claimed now given back at once?"""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _to_load: dict[str, VersionToLoad] = field(default_factory=dict)
     _steps: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
@@ -179,19 +185,34 @@ class Maker:
         unused = [held.claim for held in self.in_hand.values() if held.lent is None]
         self._hand_back(list(self.in_hand.values()), "the service is ending")
         self.in_hand.clear()
-        publishing = [task for task in self._tasks if task.get_name() == "publish"]
-        if publishing:
-            await asyncio.wait(publishing, timeout=max(grace_s, 5.0))
+        self._is_over = True
+        await self._settled(max(grace_s, LAST_S))
         await self._leave()
         await self.engine.stop(0 if unused else 1.0)
-        if unused:
-            await self.call(lambda: self.store.release(unused))
+        await self._release(unused)
+        await self._settled(LAST_S)
+
+    async def _settled(self, seconds: float) -> None:
+        """Waits for what goes into the store."""
+        settling = [task for task in self._tasks if task.get_name() == SETTLES]
+        if settling:
+            await asyncio.wait(settling, timeout=seconds)
+
+    async def _release(self, claims: list[Claim]) -> None:
+        """Gives leases back unused; where the store is away, they run out."""
+        try:
+            if claims:
+                await self.call(lambda: self.store.release(claims))
+        except VideogenError as error:
+            logger.warning("leases could not be given back: %s", error)
 
     async def _leave(self) -> None:
-        """Ends what goes on beside the publishing, and tells the other replicas."""
+        """Ends what goes on beside what goes into the store, and tells the other replicas."""
         self.deadlines.stop()
-        for task in [task for task in self._tasks if task.get_name() != "publish"]:
-            task.cancel()
+        if others := [task for task in self._tasks if task.get_name() != SETTLES]:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others, timeout=LAST_S)
         with contextlib.suppress(StoreUnavailable):
             await self.call(lambda: self.store.servers.leave(self.holder))
 
@@ -222,6 +243,9 @@ class Maker:
 
     def take(self, claims: list[Claim]) -> None:
         """Hands claims to the engine, with whatever it has yet to get."""
+        if self._is_over:
+            self._spawn(self._release(claims), SETTLES)
+            return
         for claim in claims:
             self.in_hand[claim.request.id] = InHand(claim, time.monotonic())
             self.deadlines.add(claim.request)
@@ -301,9 +325,7 @@ class Maker:
                 continue
             dropped = [claim for claim in (*renewal.lost, *renewal.unwanted) if self._drop(claim)]
             unwanted = [claim for claim in dropped if claim in renewal.unwanted]
-            if unwanted:
-                with contextlib.suppress(StoreUnavailable):
-                    await self.call(lambda claims=unwanted: self.store.release(claims))
+            await self._release(unwanted)
 
     def forget_generation(self, generation: str) -> None:
         """A request for it was cancelled: looks at once whether anybody still wants its video."""
@@ -356,10 +378,10 @@ class Maker:
                 self._has_made = True
                 if held := self._out(event.id):
                     held.progress, self.publishing[event.id] = 1.0, held
-                    self._spawn(self._publish(held, event), "publish")
+                    self._spawn(self._publish(held, event), SETTLES)
             case Failed():
                 if held := self._out(event.id):
-                    self._spawn(self._fail(held, event.error, event.retry, event.code), "publish")
+                    self._spawn(self._fail(held, event.error, event.retry, event.code), SETTLES)
             case Stats():
                 self.stats, self.step_s = event, event.step_seconds or self.step_s
                 waiting = [one for one in self.in_hand.values() if one.first_step_at is None]
