@@ -9,7 +9,7 @@ from types import EllipsisType
 from typing import Any
 
 from videogen.client.results import Claim, Executed, ExecuteFailed, Executing, News
-from videogen.errors import InvalidRequest, Overloaded, RecordNotFound, StoreConflict, StoreUnavailable, VideogenError
+from videogen.errors import InvalidRequest, Overloaded, RecordNotFound, StoreConflict, StoreUnavailable
 from videogen.models.spec import ModelSpec
 from videogen.requests import accept, parse_request
 from videogen.serving.jobs import Caller, Content, JobError, ModelInfo, Page, Usage, VideoJob
@@ -27,7 +27,7 @@ class MemoryCore:
         self.keys: dict[str, tuple[Mapping[str, Any], str]] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.sessions: dict[str, Session] = {}
-        self.refuse_with: VideogenError | None = None
+        self.refuse_with: Exception | None = None
         self.read = self.submits = self.watchers = 0
         self.stopped: list[str] = []
 

@@ -18,7 +18,9 @@ from grpc_status import rpc_status
 from tests.serving.grpc.core import OVERLOADED, MemoryCore
 from tests.serving.grpc.serving import Served, serving
 from videogen.errors import InvalidRequest
+from videogen.protos.videogen.v1 import session_service_pb2
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
+from videogen.protos.videogen.v1.session_service_pb2_grpc import SessionServiceStub
 from videogen.protos.videogen.v1.video_pb2 import VideoSpec
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
 from videogen.serving.grpc.calling import peer_is_loopback
@@ -86,6 +88,25 @@ def test_the_longest_of_errors_still_fits_its_headers(served, channel):
     served.core.refuse_with = InvalidRequest("prompt", "x" * 500_000, "y" * 500_000 + "\ud800")
     code, details = refused(channel, spec=VideoSpec(prompt="a red circle"))
     assert code == grpc.StatusCode.INVALID_ARGUMENT and details["ErrorInfo"].metadata["field"] == "prompt"
+
+
+def test_a_fault_of_ours_is_told_without_its_text(served, channel):
+    served.core.refuse_with = RuntimeError("of a secret place")
+    with pytest.raises(grpc.RpcError) as caught:
+        submit(channel, spec=VideoSpec(prompt="a red circle"))
+    assert caught.value.code() == grpc.StatusCode.INTERNAL and "secret" not in caught.value.details()
+
+
+def test_what_changes_sessions_is_limited_as_what_makes_videos_is(channel):
+    stub = SessionServiceStub(channel)
+    calls = {
+        stub.CreateSession: session_service_pb2.CreateSessionRequest(),
+        stub.UpdateSession: session_service_pb2.UpdateSessionRequest(id="s0"),
+    }
+    for call, request in calls.items():
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request, timeout=20, metadata=(("authorization", "Bearer bob"),))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_an_idempotency_key_may_come_as_metadata(channel):

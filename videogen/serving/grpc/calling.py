@@ -2,6 +2,7 @@
 
 import functools
 import ipaddress
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
@@ -19,6 +20,7 @@ from videogen.serving.limits import Limits
 from videogen.serving.service import Service
 from videogen.serving.tracing import TRACEPARENT, called_with
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Method = Callable[..., Awaitable[Any]]
 
@@ -47,6 +49,9 @@ def answers(scope: Scope = "user") -> Callable[[Method], Method]:
                 return await method(self, request, context, caller)
             except VideogenError as error:
                 return await abort(context, error)
+            except Exception:  # a fault of ours, whose text is not the client's
+                logger.exception("%s failed", type(request).__name__)
+                return await context.abort(grpc.StatusCode.INTERNAL, "the service failed; its log says why")
 
         return wrapped
 

@@ -30,6 +30,7 @@ class SessionFace(Face, SessionServiceServicer):
     async def CreateSession(
         self, request: session_service_pb2.CreateSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.CreateSessionResponse:
+        await self.limits.take(caller)
         session = await self.service.create_session(caller, plain(request.defaults))
         return session_service_pb2.CreateSessionResponse(session=wire.session(session))
 
@@ -45,6 +46,7 @@ class SessionFace(Face, SessionServiceServicer):
         self, request: session_service_pb2.UpdateSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.UpdateSessionResponse:
         edit_state: Any | EllipsisType = plain(request.edit_state) if request.HasField("edit_state") else ...
+        await self.limits.take(caller)
         session = await self.service.update_session(
             request.id,
             caller,
