@@ -137,6 +137,17 @@ def test_events_tell_the_progress_until_the_end(http):
     assert [(video["status"], video["progress"]) for _, video in events[-1:]] == [("completed", 100)]
 
 
+def test_events_of_a_video_that_is_deleted_end_with_an_error(http):
+    video_id = http.post("/v1/videos", json=WISH | {"num_inference_steps": 50}).json()["id"]
+    with http.stream("GET", f"/v1/videos/{video_id}/events") as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("event: video.")
+        http.delete(f"/v1/videos/{video_id}")
+        *_, kind, data, _ = lines
+    assert kind == "event: error"
+    assert json.loads(data.removeprefix("data: "))["error"]["code"] == "not_found"
+
+
 def test_a_tenant_has_a_bounded_number_of_streams():
     limits = ServingLimits(tenant_streams=1)
     with running(limits=limits, device=SLOW) as server:
