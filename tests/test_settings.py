@@ -37,6 +37,14 @@ def test_all_that_use_a_device_may_share_the_folder_of_its_leases(tmp_path):
     assert read_settings({"VIDEOGEN_DEVICE_LOCKS": "/srv/locks"}).device_locks == Path("/srv/locks")
 
 
+def test_a_secret_that_cannot_sign_is_refused_without_being_told():
+    assert read_settings({"VIDEOGEN_WEBHOOK_SECRET": "whsec_c2lnbiBtZQ=="}).webhook_secret == "whsec_c2lnbiBtZQ=="
+    assert read_settings({"VIDEOGEN_WEBHOOK_SECRET": "any text"}).webhook_secret == "any text"
+    with pytest.raises(InvalidSetting, match="VIDEOGEN_WEBHOOK_SECRET") as refused:
+        read_settings({"VIDEOGEN_WEBHOOK_SECRET": "whsec_secre"})
+    assert "secre" not in str(refused.value).replace("WEBHOOK_SECRET", "")
+
+
 def test_an_empty_variable_counts_as_unset():
     assert read_settings({"VIDEOGEN_THREADS": "", "VIDEOGEN_HOME": ""}) == read_settings({})
 

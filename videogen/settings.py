@@ -1,5 +1,6 @@
 """Where this installation keeps its state and what it builds for, read from the environment once."""
 
+import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             tenant_streams=_whole(given, "VIDEOGEN_TENANT_STREAMS", 64, 100_000),
             prompt_characters=_whole(given, "VIDEOGEN_PROMPT_CHARACTERS", 4_000, 4_000),
         ),
-        webhook_secret=given.get("VIDEOGEN_WEBHOOK_SECRET"),
+        webhook_secret=_secret(given.get("VIDEOGEN_WEBHOOK_SECRET")),
         outgoing_allow=_hosts(given.get("VIDEOGEN_OUTGOING_ALLOW", "")),
         service_url=_address(given, "VIDEOGEN_SERVICE_URL"),
         service_api_key=given.get("VIDEOGEN_SERVICE_API_KEY"),
@@ -122,6 +123,17 @@ def _address(given: Mapping[str, str], variable: str) -> str | None:
     host, colon, port = (text := given[variable]).rpartition(":")
     if not (host and colon and port.isdecimal() and 1 <= int(port) <= 65535) or any(c in host for c in "/@ "):
         raise InvalidSetting(variable, text, "HOST:PORT of a service's gRPC, such as 127.0.0.1:50051")
+    return text
+
+
+def _secret(text: str | None) -> str | None:
+    """What begins with `whsec_` is base64, as Standard Webhooks has it."""
+    if text is not None and text.startswith("whsec_"):
+        try:
+            base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError as error:
+            allowed = "base64 after whsec_, or a text that does not begin so"
+            raise InvalidSetting("VIDEOGEN_WEBHOOK_SECRET", "whsec_…", allowed) from error
     return text
 
 
