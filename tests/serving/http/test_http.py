@@ -10,8 +10,12 @@ import httpx
 import pytest
 
 from tests.serving.http.serving import SLOW, running
+from tests.serving.http.test_webhooks import until
+from tests.store.builders import accepted
 from videogen.serving.http import ranges
 from videogen.settings import ServingLimits
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.store import Store
 
 WISH = {"prompt": "a red ball moves left", "num_inference_steps": 3}
 
@@ -160,6 +164,22 @@ def test_a_tenant_has_a_bounded_number_of_streams():
             assert httpx.post(f"{server.url}/v1/videos/sync", json=WISH).status_code == 429
             known = httpx.get(f"{server.url}/v1/videos").json()["data"]
             assert [video["id"] for video in known] == [video_id], "what is refused is not made"
+
+
+def test_a_long_video_that_is_read_is_one_of_its_tenants_streams():
+    records = MemoryRecordStore()
+    request = Store(records).submit(accepted())
+    (claim,) = Store(records).claim([request.id], "w", 60.0)
+    Store(records).publish(claim, bytes(32 * 2**20), {})
+    with running(records, ServingLimits(tenant_streams=1)) as server:
+        url = f"{server.url}/v1/videos/{request.id}/content"
+        with httpx.stream("GET", url) as first:
+            pieces = first.iter_raw(1024)  # held: without it the stream is closed
+            next(pieces)
+            refused = httpx.get(url)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert len(httpx.get(url, headers={"range": "bytes=0-99"}).content) == 100, "it is there at once"
+        until(lambda: httpx.get(url).status_code == 200)
 
 
 def test_prompts_are_as_long_as_the_settings_allow():

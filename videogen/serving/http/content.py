@@ -1,6 +1,8 @@
 """`/v1/videos/{id}/content`: the MP4, whole or in part, and pictures of it."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -11,6 +13,8 @@ from videogen.serving.http.previews import MEDIA_TYPES, Previews, Variant
 from videogen.serving.jobs import Caller, Content
 from videogen.serving.service import Service
 
+Hold: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Holds one of a caller's streams. Raises RateLimited."""
 AT_ONCE = 256 * 1024
 """Bytes of an answer that are read before it begins."""
 
@@ -29,15 +33,24 @@ async def whole(content: Content, start: int = 0, stop: int | None = None) -> by
     return b"".join([piece async for piece in content.stream(start, stop)])
 
 
-async def mp4(content: Content, headers: Mapping[str, str], part: ranges.Part | None = None) -> Response:
+async def held(pieces: AsyncIterator[bytes], hold: Hold) -> AsyncIterator[bytes]:
+    """The pieces, while they hold one of the caller's streams."""
+    with hold():
+        async for piece in pieces:
+            yield piece
+
+
+async def mp4(content: Content, headers: Mapping[str, str], hold: Hold, part: ranges.Part | None = None) -> Response:
     """The bytes, or a part of them: at once if they are few, else streamed, so that they are never all in memory."""
     start, stop, status = (part.start, part.stop, part.status) if part else (0, content.size, 200)
     if stop - start <= AT_ONCE:
         return Response(await whole(content, start, stop), status, headers, media_type="video/mp4")
-    return StreamingResponse(content.stream(start, stop), status, headers, media_type="video/mp4")
+    with hold():  # what is refused is refused before the answer begins
+        pass
+    return StreamingResponse(held(content.stream(start, stop), hold), status, headers, media_type="video/mp4")
 
 
-async def video(request: Request, content: Content, name: str) -> Response:
+async def video(request: Request, content: Content, name: str, hold: Hold) -> Response:
     """The bytes that `request` asks for, streamed; nothing waits for a slow client but its own answer."""
     etag = f'"{content.digest}"'
     part = ranges.wanted(request.headers, content.size, etag)
@@ -51,7 +64,7 @@ async def video(request: Request, content: Content, name: str) -> Response:
     headers["Content-Disposition"] = f'inline; filename="{name}.mp4"'
     if request.method == "HEAD":
         return Response(status_code=part.status, headers=headers, media_type="video/mp4")
-    return await mp4(content, headers, part)
+    return await mp4(content, headers, hold, part)
 
 
 async def picture(request: Request, content: Content, variant: Variant, previews: Previews) -> Response:

@@ -1,6 +1,6 @@
 """`/v1/videos` as the openai package calls it, and what goes beyond it: cancel, sync, events."""
 
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -58,11 +58,9 @@ async def _submit(request: Request, asked: Asked, caller: Caller) -> VideoJob:
     return job
 
 
-async def _counted(limits: Limits, caller: Caller, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces, while they hold one of the caller's streams."""
-    with limits.stream(caller):
-        async for piece in pieces:
-            yield piece
+def _hold(request: Request, caller: Caller) -> contents.Hold:
+    limits: Limits = request.app.state.limits
+    return partial(limits.stream, caller)
 
 
 async def _take(request: Request, caller: Caller) -> None:
@@ -111,7 +109,7 @@ async def create_sync(request: Request, caller: Known) -> Response:
         raise Refused(STATUS_OF_FAILURE, error["code"], error["message"], error["param"])
     found = service_of(request).content_of(job)
     headers = {"ETag": f'"{found.digest}"', "Content-Length": str(found.size), "X-Video-Id": job.id}
-    return await contents.mp4(found, headers)
+    return await contents.mp4(found, headers, _hold(request, caller))
 
 
 @router.get("", response_model=schemas.VideoList)
@@ -175,7 +173,7 @@ async def content(
     """The MP4 (with ranges, and its sha256 as ETag), a WebP thumbnail, or a JPEG sheet of its frames."""
     found = await contents.content_of(service_of(request), video_id, caller)
     if variant == "video":
-        return await contents.video(request, found, video_id)
+        return await contents.video(request, found, video_id, _hold(request, caller))
     return await contents.picture(request, found, variant, request.app.state.previews)
 
 
@@ -186,12 +184,12 @@ async def content(
 )
 async def watch_events(request: Request, video_id: VideoId, caller: Known) -> Response:
     """Server-sent events: the video now, at every change, and at its end."""
-    service, limits = service_of(request), request.app.state.limits
+    service, hold = service_of(request), _hold(request, caller)
     await service.get(video_id, caller)
-    with limits.stream(caller):
+    with hold():
         pass
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    pieces = _counted(limits, caller, events(service.watch(video_id, caller)))
+    pieces = contents.held(events(service.watch(video_id, caller)), hold)
     return StreamingResponse(pieces, headers=headers, media_type="text/event-stream")
 
 
