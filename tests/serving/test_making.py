@@ -14,7 +14,7 @@ from tests.serving.in_process import CALLER, Heard, end_of, run, served, until
 from videogen.errors import StoreUnavailable
 from videogen.requests import accept, parse_request
 from videogen.serving.changes import Changes
-from videogen.serving.engine.messages import EngineConfig, EngineJob, Synthetic
+from videogen.serving.engine.messages import EngineConfig, EngineJob, Progress, Synthetic
 from videogen.serving.in_hand import Making
 from videogen.serving.making import Maker
 from videogen.serving.preparing import synthetic
@@ -161,6 +161,20 @@ def test_a_job_that_ended_is_not_remembered_until_a_deadline_that_is_far_off(mon
 def test_a_slow_device_is_given_two_full_batches():
     async def test() -> None:
         async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=10.0, largest=12)) as service:
+            assert service.maker.room == 24
+
+    run(test)
+
+
+def test_what_only_waits_for_its_decoding_leaves_the_steps_to_others():
+    async def test() -> None:
+        async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=10.0, largest=12)) as service:
+            service.maker.engine.pause()
+            job = await service.submit({"prompt": "a red ring"}, CALLER)
+            assert service.maker.room == 23
+            service.maker.heard(Progress(job.id, 3, 4))
+            assert service.maker.room == 23
+            service.maker.heard(Progress(job.id, 4, 4))
             assert service.maker.room == 24
 
     run(test)

@@ -228,12 +228,15 @@ class Maker:
 
     @property
     def room(self) -> int:
-        """How many more may be taken from the queue. What runs have lent does not keep anybody waiting there."""
+        """How many more may be taken from the queue.
+
+        What runs have lent keeps nobody waiting there, and what has all its steps leaves the steps to others.
+        """
         if not self._taking or not self._gives:
             return 0
         least = max(self.limits.least_ahead, self.batches_ahead)
         ahead = max(least, math.ceil(self.limits.ahead_s / self.seconds_each))
-        own = sum(held.lent is None for held in self.in_hand.values())
+        own = sum(held.lent is None and held.progress < 1.0 for held in self.in_hand.values())
         return min(ahead, self.limits.most_ahead) - own - self.entering
 
     @property
@@ -400,6 +403,8 @@ class Maker:
         held = self.in_hand.get(event.id)
         if held is not None:
             held.progress = event.steps_done / event.steps
+            if held.progress >= 1.0:
+                self._claimer.has_room()
             held.first_step_at = held.first_step_at or time.monotonic()
             if held.lent is not None:
                 held.lent(Executing(held.claim.generation, held.progress))

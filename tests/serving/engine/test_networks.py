@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from videogen.models.spec import read_spec
 from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
 from videogen.requests import Request, accept
+from videogen.serving.engine import versions
 from videogen.serving.engine.stages import failure, one_by_one
 from videogen.serving.engine_process import EngineConfig, Failed, Finished, Progress, Stats, VersionToLoad
 
@@ -157,3 +159,14 @@ def test_who_fails_in_a_batch_fails_alone():
 
     one_by_one(list(range(5)), work, lambda one, error: failed.append(one))  # ty: ignore[invalid-argument-type]
     assert (sorted(done), failed) == ([0, 1, 2, 4], [3])
+
+
+@pytest.mark.parametrize(("most", "kept"), [(-1.0, False), (1.0, True)])
+def test_a_profile_is_kept_unless_others_kept_the_machine_busy(tiny, tmp_path, monkeypatch, most, kept):
+    monkeypatch.setattr(versions, "MOST", most)
+    shutil.copytree(tiny.artifacts.root, tmp_path / "artifacts", ignore=shutil.ignore_patterns(versions.KIND))
+    url = str(tmp_path / "artifacts")
+    config = dataclasses.replace(tiny.config, artifacts_url=url, artifacts_cache=url, batch_max=2)
+    loaded = versions.Loader(config, cpu(), 1).load(tiny.version, lambda text: None, alone=True)
+    assert loaded.tables[False].step  # used either way
+    assert (tmp_path / "artifacts" / versions.KIND).exists() is kept
