@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from videogen.errors import VideogenError
-from videogen.requests import AcceptedRequest, accept, parse_request
+from videogen.requests import AcceptedRequest
 from videogen.scheduling.ahead import likely_repeats
 from videogen.scheduling.forecast import Forecast
 from videogen.serving.jobs import Caller, VideoJob
 from videogen.serving.service import Service
+from videogen.serving.views import UNGATED
 
 logger = logging.getLogger(__name__)
 KEY_ID = "made ahead"
@@ -106,14 +107,9 @@ class Repeats:
 
     def _accept(self, wish: Wish) -> AcceptedRequest | None:
         """As it would be accepted now; None for a version that may not write what others share."""
-        versions = self.service.versions
-        served = {"model": versions.current.name} if versions.current else {}
         try:
-            request = parse_request({**served, **wish.fields, "tenant": wish.tenant})
-            version = versions.resolve(request.model)
-            if version.ungated:
-                return None
-            return accept(request, version.spec, version.version_digest, version.vocabulary, label=version.label)
+            accepted = self.service.versions.accept(wish.fields, wish.tenant)
+            return None if accepted.fingerprint.startswith(UNGATED) else accepted
         except VideogenError:  # another version may not know its words or its size
             return None
 

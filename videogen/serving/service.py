@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from videogen.client.results import Claim as Leased
 from videogen.client.results import News
 from videogen.errors import InvalidRequest, Overloaded, RecordExpired, StoreConflict, StoreUnavailable
-from videogen.requests import AcceptedRequest, accept, parse_request
+from videogen.requests import AcceptedRequest
 from videogen.serving.admission import Admission, ServiceLimits
 from videogen.serving.in_hand import InHand
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
@@ -30,7 +30,7 @@ from videogen.serving.overview import Overview
 from videogen.serving.reporting import ended
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import carried
-from videogen.serving.views import REMIXED_FROM, UNGATED
+from videogen.serving.views import REMIXED_FROM
 from videogen.store.idempotency import Idempotency
 from videogen.store.records import Claim, Json, RequestRecord
 from videogen.store.sessions import Session
@@ -138,15 +138,9 @@ class Service:
         return job
 
     def _accept(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> AcceptedRequest:
-        served = {"model": self.versions.current.name} if self.versions.current else {}
-        given = {"lane": "interactive", **served, **fields}
-        if given.get("tenant", caller.tenant) != caller.tenant:
-            raise InvalidRequest("tenant", given["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
-        request = parse_request(given | {"tenant": caller.tenant})
-        version = self.versions.resolve(request.model)
-        accepted = accept(request, version.spec, version.version_digest, version.vocabulary, label=version.label)
-        if version.ungated:
-            accepted = accepted.model_copy(update={"fingerprint": UNGATED + accepted.id})
+        if fields.get("tenant", caller.tenant) != caller.tenant:
+            raise InvalidRequest("tenant", fields["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
+        accepted = self.versions.accept(fields, caller.tenant)
         try:
             self.admission.check(accepted)
         except Overloaded:

@@ -4,11 +4,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from videogen.errors import InvalidRequest
 from videogen.models.spec import ModelSpec
+from videogen.requests import AcceptedRequest, accept, parse_request
 from videogen.resolve import CHAMPION
 from videogen.serving.jobs import ModelInfo
+from videogen.serving.views import UNGATED
 from videogen.store.records import ServedEngine
 
 
@@ -64,6 +67,17 @@ class Versions:
         served = [f"{current.name}, {current.name}@{CHAMPION}"] if current else []
         served += [version.label for version in self.loaded.values()]
         raise InvalidRequest("model", reference, " or ".join(served) or "nothing yet: the service is starting")
+
+    def accept(self, fields: Mapping[str, Any], tenant: str) -> AcceptedRequest:
+        """What a tenant's request, as `videogen.requests.Request` has its fields, is for what is served.
+
+        What an ungated version makes has a fingerprint of its own. Raises InvalidRequest.
+        """
+        served = {"model": self.current.name} if self.current else {}
+        request = parse_request({"lane": "interactive", **served, **fields, "tenant": tenant})
+        version = self.resolve(request.model)
+        accepted = accept(request, version.spec, version.version_digest, version.vocabulary, label=version.label)
+        return accepted.model_copy(update={"fingerprint": UNGATED + accepted.id}) if version.ungated else accepted
 
     def infos(self) -> list[ModelInfo]:
         return [version.info(version is self.current) for version in self.loaded.values()]
