@@ -5,19 +5,20 @@ import random
 from tests.scheduling.clock import play
 from videogen.scheduling.costs import Affine, batch_that_pays
 from videogen.scheduling.job import Job
+from videogen.scheduling.policy import Policy
 from videogen.scheduling.scheduler import Scheduler
 
 COSTS = Affine(0.04, 0.005)
 SHORT, LONG = 4, 50
 
 
-def mix(load: float, count: int = 800) -> list[Job]:
+def mix(load: float, long: int = LONG, seed: int = 7, count: int = 800) -> list[Job]:
     """Poisson arrivals, four of five short, at so much of what full batches can do."""
-    chance, now, made = random.Random(7), 0.0, []
-    each = (0.8 * SHORT + 0.2 * LONG) * COSTS.step("x", 16, 1) / 16
+    chance, now, made = random.Random(seed), 0.0, []
+    each = (0.8 * SHORT + 0.2 * long) * COSTS.step("x", 16, 1) / 16
     for number in range(count):
         now += chance.expovariate(load / each)
-        made.append(Job(str(number), "x", SHORT if chance.random() < 0.8 else LONG, arrived=now))
+        made.append(Job(str(number), "x", SHORT if chance.random() < 0.8 else long, arrived=now))
     return made
 
 
@@ -44,3 +45,10 @@ def test_short_requests_take_less_than_half_as_long_and_long_ones_no_longer():
         theirs = fifo(mix(load))
         assert p95(mix(load), ours, SHORT) <= 0.5 * p95(mix(load), theirs, SHORT)
         assert p95(mix(load), ours, LONG) <= p95(mix(load), theirs, LONG)
+
+
+def test_short_requests_keep_their_target_in_bursts_as_batches_are_made_a_little_smaller_for_them():
+    target = Policy().stretch * SHORT * COSTS.step("x", 1, 1)
+    for seed in range(5):
+        jobs = mix(0.8, long=20, seed=seed)
+        assert p95(jobs, play(Scheduler(COSTS), mix(0.8, long=20, seed=seed), COSTS).ended, SHORT) <= target

@@ -23,7 +23,7 @@ def overload(deadline: float | None) -> list[Job]:
     return made
 
 
-@pytest.mark.parametrize(("deadline", "share"), [(None, 0.4), (WITHIN, 0.5)])
+@pytest.mark.parametrize(("deadline", "share"), [(None, 0.7), (WITHIN, 0.8)])
 def test_of_too_many_those_that_can_still_make_it_do_instead_of_all_starting_and_none_ending_in_time(deadline, share):
     """What passed its deadline is taken away."""
     jobs = overload(deadline)

@@ -19,6 +19,11 @@ class Policy:
     that came of age first: nothing that comes of age after it leads before it."""
     stretch: float = 3.0
     """A job without a deadline should end within this many times what it takes alone on the device."""
+    waste: float = 1.1
+    """To keep the target of a job that has not started, batches may be so small that a job costs the device so many
+    times what it does at best. What cannot end in time even so goes last in its class."""
+    waste_started: float = 1.25
+    """As `waste`, for a job that has started: what was spent on it is lost if it ends too late."""
     fairness_s: float = 2.0
     """Inside a class, how much more of the device (seconds over weight) a tenant may get for its earlier targets than
     another that waits. Two that wait all the time stay within twice that and two runs of each other, but for what
