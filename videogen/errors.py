@@ -14,6 +14,7 @@
   + GenerationFailed: a request was fine, its video could not be made
   + StoreError
     - RecordNotFound, RecordDamaged, StoreConflict, LeaseLost, StoreUnavailable
+    - StoreBusy: a StoreUnavailable of a store that answers, but not so many at once
     - RecordExpired: a RecordNotFound that was there until lately
     - InvalidStoreUrl: a StoreUnavailable whose URL is at fault
   + AccessError: who calls may not
@@ -21,6 +22,7 @@
     - Forbidden: the key does not cover it
     - RateLimited: too much for now
   + Overloaded: more work waits than can be done in time
+  + Draining: the service is ending
   + ServiceAway: the service cannot be asked
   + RegistryError
     - VersionNotFound, RegistryUnavailable
@@ -141,6 +143,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached."""
 
 
+class StoreBusy(StoreUnavailable):
+    """More calls wait for the store than may."""
+
+
 class InvalidStoreUrl(StoreUnavailable):
     """A URL names no store that there is or could be. Names the URL and what is allowed."""
 
@@ -188,6 +194,10 @@ class Overloaded(VideogenError):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (str(self), self.retry_after_s, self.eta_s)
+
+
+class Draining(VideogenError):
+    """The service is ending and takes nothing new: another replica does."""
 
 
 class ServiceAway(VideogenError):

@@ -27,6 +27,10 @@ class ServingLimits:
     tenant_streams: int = 64
     """Of one tenant at once, on each replica: watched jobs and videos on their way."""
     prompt_characters: int = 4_000
+    key_reads: RateLimit | None = None
+    """Looks at what is there, of every API key, on each replica."""
+    tenant_reads: RateLimit | None = RateLimit(per_second=500.0, burst=3_000.0)  # noqa: RUF009 - frozen
+    """The same of every tenant, all its keys together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             tenant=_rate(given, "VIDEOGEN_TENANT_RPM", "VIDEOGEN_TENANT_BURST"),
             tenant_streams=_whole(given, "VIDEOGEN_TENANT_STREAMS", 64, 100_000),
             prompt_characters=_whole(given, "VIDEOGEN_PROMPT_CHARACTERS", 4_000, 4_000),
+            key_reads=_rate(given, "VIDEOGEN_KEY_READ_RPM", "VIDEOGEN_KEY_READ_BURST"),
+            tenant_reads=_rate(given, "VIDEOGEN_TENANT_READ_RPM", "VIDEOGEN_TENANT_READ_BURST")
+            or ServingLimits().tenant_reads,
         ),
         webhook_secret=_secret(given.get("VIDEOGEN_WEBHOOK_SECRET")),
         outgoing_allow=_hosts(given.get("VIDEOGEN_OUTGOING_ALLOW", "")),

@@ -1,6 +1,7 @@
 """How much one may ask for: requests in time per key and per tenant, streams at once, and the length of a prompt.
 
-The buckets of requests are the store's, so all replicas share them; streams are counted by each replica for itself.
+The buckets of requests are the store's, so all replicas share them; looks at what is there, and streams, are counted
+by each replica for itself.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from videogen.serving.access import Access
 from videogen.serving.jobs import Caller
 from videogen.serving.observing import Observer
 from videogen.settings import ServingLimits
+from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.rate_limits import Decision, RateLimit, RateLimits
 
 CONTENDED_S = 1.0
@@ -56,6 +58,7 @@ class Limits:
         self.observer = observer or Observer()
         self.settings = settings
         self._streams = Counter[str]()
+        self._reads = RateLimits(MemoryRecordStore())
 
     async def take(self, caller: Caller) -> Allowance:
         """One request out of the key's bucket, then out of the tenant's: a key that asks too much spends its own only.
@@ -67,6 +70,21 @@ class Limits:
             for name, limit in (
                 (f"key {caller.key_id}", await self._limit_of(caller)),
                 (f"tenant {caller.tenant}", self.settings.tenant),
+            )
+            if limit is not None
+        ]
+        return min(left, key=lambda one: one.remaining, default=Allowance())
+
+    def read(self, caller: Caller) -> Allowance:
+        """One look out of the key's bucket, then out of the tenant's, as `take`; the store is not asked.
+
+        Raises RateLimited, with its headers.
+        """
+        left = [
+            self._judged(name, limit, self._reads.take(name, limit), "look")
+            for name, limit in (
+                (f"key {caller.key_id}", self.settings.key_reads if caller.key_id else None),
+                (f"tenant {caller.tenant}", self.settings.tenant_reads),
             )
             if limit is not None
         ]
@@ -106,10 +124,13 @@ class Limits:
         except StoreConflict as error:
             self.observer.refused("rate_limited")
             raise RateLimited(f"too many requests at once of {name}", CONTENDED_S, _retry_after(CONTENDED_S)) from error
+        return self._judged(name, limit, decision, "ask")
+
+    def _judged(self, name: str, limit: RateLimit, decision: Decision, verb: str) -> Allowance:
         allowance = Allowance(limit, decision.remaining)
         if not decision.allowed:
             self.observer.refused("rate_limited")
-            raise _refused(name, limit, decision, allowance)
+            raise _refused(f"{name} may {verb}", limit, decision, allowance)
         return allowance
 
 
@@ -122,9 +143,9 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _refused(name: str, limit: RateLimit, decision: Decision, allowance: Allowance) -> RateLimited:
+def _refused(who_may: str, limit: RateLimit, decision: Decision, allowance: Allowance) -> RateLimited:
     message = (
-        f"{name} may ask {limit.per_second * 60:g} times a minute, {limit.burst:g} at once; "
+        f"{who_may} {limit.per_second * 60:g} times a minute, {limit.burst:g} at once; "
         f"try again in {duration(decision.retry_after_s)}"
     )
     headers = {**allowance.headers(), **_retry_after(decision.retry_after_s)}

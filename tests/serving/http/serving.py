@@ -10,6 +10,8 @@ from tests.serving.in_process import served
 from videogen.serving.access import Access
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.http.app import create_app
+from videogen.serving.http.connections import BoundedConnection
+from videogen.serving.http.context import CallContext
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
 from videogen.serving.webhooks import WebhookSender
@@ -28,8 +30,9 @@ SECONDS = 60.0
 class Running:
     """`url` of the server, and what stands behind it."""
 
-    def __init__(self, records, limits, device, pauses_s, secret):
+    def __init__(self, records, limits, device, pauses_s, secret, connection):
         self.records, self.limits, self.device, self.pauses_s, self.secret = records, limits, device, pauses_s, secret
+        self.connection = connection
         self.keys, self.webhooks, self.started, self.port = ApiKeys(records), Webhooks(records), threading.Event(), 0
 
     @property
@@ -38,6 +41,7 @@ class Running:
 
     async def serve(self):
         async with served(Store(self.records), self.device) as service:
+            self.service = service
             await self._serve(service)
 
     async def _serve(self, service):
@@ -46,7 +50,9 @@ class Running:
         sender = WebhookSender(self.webhooks, service, outgoing, lambda _: self.secret, pauses_s=self.pauses_s)
         limits = Limits(RateLimits(self.records), access, self.limits)
         app = create_app(service, access, limits, sender, lambda: (b"up 1\n", "text/plain; version=0.0.4"))
-        self.server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", lifespan="off"))
+        app = CallContext(app)
+        config = uvicorn.Config(app, "127.0.0.1", 0, http=self.connection, log_level="warning", lifespan="off")
+        self.server = uvicorn.Server(config)
         calling = asyncio.ensure_future(sender.run())
         serving = asyncio.ensure_future(self.server.serve())
         while not self.server.started:
@@ -61,8 +67,8 @@ class Running:
 
 
 @contextmanager
-def running(records=None, limits=None, device=QUICK, pauses_s=(0.1, 0.1), secret=SECRET):
-    run = Running(records or MemoryRecordStore(), limits or ServingLimits(), device, pauses_s, secret)
+def running(records=None, limits=None, device=QUICK, pauses_s=(0.1, 0.1), secret=SECRET, connection=BoundedConnection):
+    run = Running(records or MemoryRecordStore(), limits or ServingLimits(), device, pauses_s, secret, connection)
     thread = threading.Thread(target=lambda: asyncio.run(run.serve()))
     thread.start()
     assert run.started.wait(SECONDS)

@@ -32,8 +32,11 @@ class Face:
         self.service, self.access, self.limits = service, access, limits
 
 
-def answers(scope: Scope = "user") -> Callable[[Method], Method]:
-    """Makes `method(self, request, context, caller)` a gRPC method for keys with `scope`; our errors end the call."""
+def answers(scope: Scope = "user", *, reads: bool = False) -> Callable[[Method], Method]:
+    """Makes `method(self, request, context, caller)` a gRPC method for keys with `scope`; our errors end the call.
+
+    One that `reads` takes a look out of what the caller may have.
+    """
 
     def wrap(method: Method) -> Method:
         @functools.wraps(method)
@@ -43,6 +46,8 @@ def answers(scope: Scope = "user") -> Callable[[Method], Method]:
                 header = metadata(context, "authorization")
                 caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
                 require(caller, scope)
+                if reads:
+                    self.limits.read(caller)
                 if isinstance(request, Malformed):
                     raise InvalidRequest("message", f"{request.size} bytes", "a message of videogen.v1")
                 refuse_unknown(request)

@@ -11,6 +11,8 @@ from videogen.errors import InvalidRequest, VideogenError
 DOMAIN = "videogen"
 LONGEST_TEXT = 1_000
 """Characters of a message: statuses travel in headers, which are bounded."""
+RETRY_S = 1.0
+"""When to come again, or to another replica, where nothing says how long it takes."""
 Code = grpc.StatusCode
 
 
@@ -26,9 +28,9 @@ def status_of(error: VideogenError) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=text, reason=reason)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     details.append(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=said))
-    if isinstance(error, errors.Overloaded | errors.RateLimited):
+    if (seconds := _retry_after_s(error)) is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(max(1, round(1_000 * error.retry_after_s)))
+        retry.retry_delay.FromMilliseconds(max(1, round(1_000 * seconds)))
         details.append(retry)
     status = status_pb2.Status(code=code.value[0], message=_short(str(error)))
     for detail in details:
@@ -40,6 +42,12 @@ async def abort(context: grpc.aio.ServicerContext, error: VideogenError) -> None
     """Ends a call with `error`; raises, as every abort does."""
     told = rpc_status.to_status(status_of(error))
     await context.abort(told.code, told.details, told.trailing_metadata)
+
+
+def _retry_after_s(error: VideogenError) -> float | None:
+    if isinstance(error, errors.Overloaded | errors.RateLimited):
+        return error.retry_after_s
+    return RETRY_S if isinstance(error, errors.StoreUnavailable | errors.Draining) else None
 
 
 def _kind(error: VideogenError) -> tuple[Code, str]:
@@ -60,6 +68,10 @@ def _kind(error: VideogenError) -> tuple[Code, str]:
             return Code.NOT_FOUND, "NOT_FOUND"
         case errors.StoreConflict() | errors.LeaseLost():
             return Code.ABORTED, "CONFLICT"
+        case errors.Draining():
+            return Code.UNAVAILABLE, "DRAINING"
+        case errors.StoreBusy():
+            return Code.UNAVAILABLE, "OVERLOADED"
         case errors.StoreUnavailable():
             return Code.UNAVAILABLE, "STORE_UNAVAILABLE"
         case errors.DeviceError() | errors.EngineUnavailable():

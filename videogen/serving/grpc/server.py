@@ -1,5 +1,7 @@
 """The gRPC server: all services of videogen.v1, health and reflection, on one port of one event loop."""
 
+from collections.abc import Mapping
+
 import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
@@ -14,6 +16,7 @@ from videogen.protos.videogen.v1.video_service_pb2_grpc import add_VideoServiceS
 from videogen.serving.access import Access
 from videogen.serving.grpc.admin import AdminFace
 from videogen.serving.grpc.health import Health
+from videogen.serving.grpc.held_open import BOUNDS, Bound, BoundsStreams
 from videogen.serving.grpc.malformed import ReadsMalformed
 from videogen.serving.grpc.models_and_sessions import ModelFace, SessionFace
 from videogen.serving.grpc.videos import VideoFace
@@ -24,6 +27,9 @@ PORT = 50_051
 MOST_CALLS = 1_024
 """Calls at a time, of all clients together; one more is told RESOURCE_EXHAUSTED."""
 OPTIONS = (
+    ("grpc.max_allowed_incoming_connections", 1_024),
+    ("grpc.max_connection_idle_ms", 300_000),  # one without calls for so long is closed; a client opens another
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 1024 * 1024),
     ("grpc.max_concurrent_streams", 256),
     ("grpc.max_metadata_size", 16 * 1024),
@@ -47,14 +53,17 @@ class GrpcServer:
         host: str = "127.0.0.1",
         port: int = PORT,
         most_calls: int = MOST_CALLS,
+        bounds: Mapping[str, Bound] = BOUNDS,
     ) -> None:
         self.core, self.access, self.limits = core, access, limits
-        self.host, self.port, self.most_calls = host, port, most_calls
+        self.host, self.port, self.most_calls, self.bounds = host, port, most_calls, bounds
 
     async def start(self) -> None:
         """Raises InvalidRequest if the port is taken."""
         self._server = grpc.aio.server(
-            interceptors=[ReadsMalformed()], options=OPTIONS, maximum_concurrent_rpcs=self.most_calls
+            interceptors=[ReadsMalformed(), BoundsStreams(self.bounds)],
+            options=OPTIONS,
+            maximum_concurrent_rpcs=self.most_calls,
         )
         parts = self.core, self.access, self.limits
         self._videos = VideoFace(*parts)

@@ -65,6 +65,8 @@ def of_error(error: VideogenError) -> Answer:
             return refusal(error.status, error.code, text, error.param, error.headers)
         case errors.Overloaded():
             return refusal(429, "overloaded", text, headers=_retry(error.retry_after_s))
+        case errors.Draining():
+            return refusal(503, "draining", text, headers=_retry(1.0) | {"connection": "close"})
         case errors.RateLimited():
             return refusal(429, "rate_limit_exceeded", text, headers=error.headers | _retry(error.retry_after_s))
         case errors.Unauthenticated():
@@ -81,6 +83,8 @@ def of_error(error: VideogenError) -> Answer:
             return refusal(404, "not_found", text)
         case errors.StoreConflict():
             return refusal(409, "conflict", text, headers={"x-should-retry": "false"})
+        case errors.StoreBusy():
+            return refusal(503, "overloaded", text, headers=_retry(1.0))
         case errors.StoreUnavailable():
             return refusal(503, "store_unavailable", text, headers=_retry(1.0))
         case errors.DeviceError() | errors.EngineUnavailable():

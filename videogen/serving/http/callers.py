@@ -21,3 +21,12 @@ async def caller_of(request: Request) -> Caller:
 
 
 Known = Annotated[Caller, Depends(caller_of)]
+
+
+async def reader_of(request: Request, caller: Known) -> Caller:
+    """Takes a look out of what the caller may have; what is left goes into the answer's headers. Raises RateLimited."""
+    request.state.allowance = request.app.state.limits.read(caller).headers()
+    return caller
+
+
+Reading = Annotated[Caller, Depends(reader_of)]

@@ -29,7 +29,9 @@ class CallContext:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                told = MutableHeaders(scope=message)
+                told[HEADER] = request_id
+                told.update(scope.get("state", {}).get("allowance", {}))
             await send(message)
 
         called_with(headers.get(TRACEPARENT))
