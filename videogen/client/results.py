@@ -79,10 +79,14 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of a caller's jobs. `next_page_token` asks for the next ones, None if there are none."""
+    """Some of a caller's jobs. `next_page_token` asks for the next ones, None if there are none.
+
+    `is_cut`: there may be older ones, which are not listed.
+    """
 
     jobs: tuple[Job, ...]
     next_page_token: str | None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

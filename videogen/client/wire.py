@@ -109,7 +109,7 @@ def video(message: video_pb2.Job, chunks: Iterable[bytes]) -> Video:
 
 
 def page(message: video_service_pb2.ListResponse) -> Page:
-    return Page(tuple(map(job, message.jobs)), message.next_page_token or None)
+    return Page(tuple(map(job, message.jobs)), message.next_page_token or None, message.cut)
 
 
 def model(message: model_service_pb2.Model) -> Model:
