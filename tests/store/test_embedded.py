@@ -1,4 +1,8 @@
+import errno
+import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -89,8 +93,30 @@ def test_an_error_within_a_call_leaves_nothing_of_it(records, monkeypatch):
     assert records.write(put("a")) is not None
 
 
-def test_flush_syncs_and_leaves_the_store_usable(records):
+def test_writers_of_one_process_never_find_the_file_locked(records, monkeypatch):
+    monkeypatch.setattr(embedded_module, "BUSY_SECONDS", 0.0)
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda n: records.write(put(f"{n}")), range(400)))
+    assert None not in done
+
+
+def test_a_flush_syncs_the_log_that_holds_the_write(records, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())))
     records.write(put("a"))
     records.flush()
+    assert synced == [f"{records.path}-wal", str(records.path.parent)]
     records.flush()
+    assert synced[2:] == [f"{records.path}-wal"]
     assert records.read("kind", "a") is not None
+
+
+def test_a_flush_that_fails_says_so(records, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        records.flush()
+    monkeypatch.undo()
+    records.flush()

@@ -3,6 +3,9 @@
 Writes are in the write-ahead log before they are acknowledged, so a killed process loses none of them; `flush` makes
 them survive a power cut too. A power cut takes back the latest writes since then, never one without those after it.
 The folder must lie on a local file system.
+
+Writers of one process queue up at a lock of their own: whom SQLite finds waiting it lets sleep, ever longer, past the
+time at which it could go on.
 """
 
 import json
@@ -18,6 +21,7 @@ from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.locks import file_lock
 from videogen.store.backends.clock import boot_id, boot_seconds, continued_offset
 from videogen.store.backends.semantics import allows, applied
+from videogen.store.backends.synced_log import SyncedLog
 from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, RecordStore, Write
 
 FILE = "store.db"
@@ -43,8 +47,7 @@ CREATE TABLE IF NOT EXISTS maps (
   kind TEXT NOT NULL, key TEXT NOT NULL, entry TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (kind, key, entry)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clock (
-  id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL, booted REAL NOT NULL, offset REAL NOT NULL,
-  flushes INTEGER NOT NULL DEFAULT 0);
+  id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL, booted REAL NOT NULL, offset REAL NOT NULL);
 """
 
 
@@ -57,6 +60,7 @@ class EmbeddedRecordStore(RecordStore):
         self.path = Path(folder) / FILE
         self._idle: list[sqlite3.Connection] = []
         self._lock, self._pid = threading.Lock(), os.getpid()
+        self._writing, self._log = threading.Lock(), SyncedLog(self.path.with_name(f"{FILE}-wal"))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -129,10 +133,10 @@ class EmbeddedRecordStore(RecordStore):
             last = page[-1]
 
     def flush(self) -> None:
-        with self._connection() as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("UPDATE clock SET flushes = flushes + 1")  # syncs the whole log up to here
-            connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._log.sync()
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path}: {error.strerror}") from error
 
     def purge(self) -> int:
         with self._transaction() as connection:
@@ -189,7 +193,7 @@ class EmbeddedRecordStore(RecordStore):
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._connection() as connection:
+        with self._connection() as connection, self._writing:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
@@ -210,6 +214,7 @@ class EmbeddedRecordStore(RecordStore):
         with self._lock:
             if self._pid != os.getpid():
                 self._abandoned, self._idle, self._pid = self._idle, [], os.getpid()
+                self._writing, self._log = threading.Lock(), SyncedLog(self._log.path)
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         self._idle.append(connection)
@@ -247,7 +252,9 @@ def _clock_offset(connection: sqlite3.Connection) -> float:
         return row[2]
     last = connection.execute("SELECT MAX(written) FROM records").fetchone()[0]
     offset = continued_offset(last or 0.0)
-    connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, 0)", (here, seconds, offset))
+    connection.execute(
+        "INSERT OR REPLACE INTO clock (id, boot, booted, offset) VALUES (1, ?, ?, ?)", (here, seconds, offset)
+    )
     return offset
 
 
