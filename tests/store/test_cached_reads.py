@@ -55,6 +55,10 @@ def test_a_stream_of_what_fits_fills_it_and_a_longer_one_does_not(records):
         assert b"".join(store.stream_video(digest)) == mp4
         assert tier(store).videos == held
         assert b"".join(store.stream_video(digest, 7, 600_000)) == mp4[7:600_000]
+    assert (tier(store).hits, tier(store).misses, tier(store).loads) == (1, 3, 3)
+    with pytest.raises(RecordNotFound):
+        store.read_video("f" * 64)
+    assert (tier(store).misses, tier(store).loads) == (4, 3)
 
 
 def test_what_is_damaged_is_never_taken_in(records):

@@ -1,5 +1,7 @@
 """Which services live on a store, and what they tell of themselves."""
 
+import json
+
 from tests.store.builders import memory_store
 from videogen.store.primitives import MapPut, Write
 from videogen.store.servers import ALL, LIVE_S, Server, Servers
@@ -27,5 +29,13 @@ def test_what_cannot_be_read_is_nobody(clock):
     store = memory_store(clock)
     store.servers.tell(ONE)
     store.records.write(Write(Servers.kind, ALL, (MapPut("odd", "{"), MapPut("old", "{}"))))
+    assert store.servers.seen() == [ONE] and len(store.records.map_range(Servers.kind, ALL)) == 3
     assert store.servers.live() == [ONE]
     assert len(store.records.map_range(Servers.kind, ALL)) == 1
+
+
+def test_one_of_another_release_is_seen_without_what_it_counts_otherwise(clock):
+    store = memory_store(clock)
+    told = {"at": clock(), "versions": ["a"], "per_second": 1.0, "cache": {"hits": 1, "of another time": 2}}
+    store.records.write(Write(Servers.kind, ALL, (MapPut("new", json.dumps(told)),)))
+    assert store.servers.live() == [Server("new", frozenset({"a"}), 1.0)] and store.servers.live()[0].cache is None

@@ -1,7 +1,9 @@
 """What a store holds: counted against what was put into it, by look, by Prometheus series and on a terminal."""
 
 import json
+import re
 import signal
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,10 +12,13 @@ from typer.testing import CliRunner
 from tests.fixtures.servers import redis_server
 from tests.store.builders import accepted, memory_store
 from videogen.cli import app
+from videogen.errors import RecordNotFound
+from videogen.requests import new_id
 from videogen.store.backends.catalog import open_records
 from videogen.store.metrics import MOST_TENANTS, OTHERS, StoreMetrics
 from videogen.store.primitives import MapPut, Set, Write
 from videogen.store.records import Champion, StoreLimits
+from videogen.store.servers import Server
 from videogen.store.stats import ReplicaStats, RequestCount, look
 from videogen.store.store import Store
 
@@ -52,6 +57,7 @@ def test_it_counts_what_was_put_in(records):
     assert found.requests == REQUESTS and found.live == {"batch": 7, "interactive": 1}
     assert found.open_leases == 1 and found.batches == {"running": 1}
     assert found.ended == {"done": 3, "failed": 1, "cancelled": 1} and found.dead_letters == 1
+    assert found.answers == {"miss": 3} and (found.claims, found.retries, found.lease_expiries) == (5, 0, 0)
     assert (found.videos, found.video_bytes) == (3, 3000)
     assert found.champions == {"m": "m@1"} and found.cut == () and found.replicas == ()
     assert set(found.oldest_waiting_s) == {"batch", "interactive"}
@@ -64,6 +70,37 @@ def test_what_failed_and_was_asked_again_is_no_dead_letter(records):
     (failed,) = store.requests(["failed"])
     store.requeue(failed.id)
     assert store.stats().dead_letters == 0 and store.stats().ended["failed"] == 1
+
+
+def test_it_tells_how_requests_were_answered_and_how_often_leases_were_taken(clock):
+    store = memory_store(clock)
+    asked = accepted(1)
+    twins = [asked.model_copy(update={"id": new_id()}) for _ in range(4)]
+    store.submit(asked), store.submit(twins[0])
+    store.claim([asked.id], "late", 10.0)
+    store.submit(twins[1])
+    clock.pass_(11)
+    (claim,) = store.claim([asked.id], "worker", 10.0)
+    running = store.stats()
+    assert running.answers == {} and (running.claims, running.retries, running.lease_expiries) == (2, 1, 1)
+    store.cancel(twins[1].id)
+    store.submit(twins[2])
+    store.publish(claim, b"mp4", {})
+    store.submit(twins[3])
+    found = store.stats()
+    assert found.answers == {"miss": 2, "joined": 1, "hit": 1}
+    assert (found.claims, found.retries, found.lease_expiries) == (2, 1, 1)
+
+
+def test_services_tell_what_is_in_their_memory(records):
+    store = Store(records)
+    fill(store)
+    digest = next(records.keys("video"))
+    assert store.read_video(digest) == store.read_video(digest)
+    store.servers.tell(Server("one", frozenset({"d"}), 2.5))
+    (seen,) = Store(records).stats().services
+    assert (seen.name, seen.per_second, seen.cache) == ("one", 2.5, store.cache_stats())
+    assert (seen.cache.hits, seen.cache.loads, seen.cache.bytes) == (1, 1, 1000)
 
 
 def test_an_empty_store_holds_nothing(records):
@@ -108,7 +145,7 @@ def test_a_look_reads_no_more_than_its_bound_and_says_what_it_cut(plain):
         store.publish(claim, record.id.encode(), {})
     for seed in range(100, 120):
         store.submit(accepted(seed))
-    found = look(plain, store._queue, store._batches, store._champions, most=15)
+    found = look(plain, store._queue, store._batches, store._champions, store.servers, most=15)
     assert sum(one.requests for one in found.requests) == 15 and found.live["batch"] == 30
     assert found.videos == 15 and found.ended == {"done": 15}
     assert found.cut == ("requests of lane batch by state and tenant", "ended requests", "videos")
@@ -146,6 +183,9 @@ def test_prometheus_reads_the_same_and_what_the_backend_was_asked(records):
     fill(store)
     digest = next(records.keys("video"))
     assert store.read_video(digest) == store.read_video(digest)
+    assert store.read_video(next(one for one in records.keys("video") if one != digest))
+    with pytest.raises(RecordNotFound):
+        store.read_video("f" * 64)
     found = series(metrics.exposition(store))
     assert found["videogen_store_up",] == 1
     assert found["videogen_store_requests", "batch", "queued", "acme"] == 2
@@ -155,34 +195,12 @@ def test_prometheus_reads_the_same_and_what_the_backend_was_asked(records):
     assert found["videogen_store_states_written_total", "generation", "held"] == 5
     assert found["videogen_store_states_written_total", "generation", "done"] == 3
     assert found["videogen_store_states_written_total", "request", "cancelled"] == 1
-    assert found["videogen_video_cache_hits_total",] == 1 and found["videogen_video_cache_misses_total",] == 1
+    hits = [found["videogen_video_cache_hits_total", tier] for tier in ("memory", "store")]
+    assert (hits, found["videogen_video_cache_misses_total",]) == ([1, 2], 1)
+    assert found["videogen_store_payload_bytes_total", "written"] == 3000
+    assert found["videogen_store_payload_bytes_total", "read"] == 2000
     reads = found["videogen_store_operation_seconds_count", "some", "request", "read"]
     assert reads > 0 and found["videogen_store_operation_seconds_sum", "some", "request", "read"] > 0
-
-
-def test_a_claim_after_a_lost_lease_is_a_retry(clock, plain):
-    metrics = StoreMetrics()
-    store = Store(metrics.metered(plain, "memory"))
-    one = store.submit(accepted(1)).id
-    for retries in (0, 1, 2):
-        assert len(store.claim([one], "worker", 10.0)) == 1
-        clock.pass_(11)
-        assert series(metrics.exposition(store))["videogen_store_retries_total",] == retries
-
-
-def test_a_failed_attempt_is_told_from_a_lease_that_ran_out(clock, plain):
-    metrics = StoreMetrics()
-    store = Store(metrics.metered(plain, "memory"))
-    one = store.submit(accepted(1)).id
-    (claim,) = store.claim([one], "worker", 10.0)
-    store.fail(claim, "out of memory", retry=True)
-    clock.pass_(60)
-    assert len(store.claim([one], "worker", 10.0)) == 1
-    clock.pass_(11)
-    (claim,) = store.claim([one], "worker", 10.0)
-    store.publish(claim, b"mp4", {})
-    found = series(metrics.exposition(store))
-    assert found["videogen_store_retries_total",] == 2 and found["videogen_store_failed_attempts_total",] == 1
 
 
 def test_tenants_beyond_the_bound_are_one_series(plain):
@@ -218,16 +236,30 @@ def test_metered_records_are_the_records(records):
     metered.flush()
 
 
+def test_the_page_names_every_series(plain):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "store.md").read_text()
+    listed = set(re.findall(r"`(videogen_[a-z_]+)", page))
+    found = text_string_to_metric_families(StoreMetrics().exposition(Store(plain)))
+    families = [family for family in found if not family.name.endswith("_created")]
+    assert listed == {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
+
+
 def test_the_command_prints_it_for_people_and_for_programs(tmp_path):
     url = f"embedded:{tmp_path / 'store'}"
     with Store.open(url) as store:
         fill(store)
+        store.read_video(store.requests(["done"])[0].video)
+        store.servers.tell(Server("one", frozenset({"d"}), 2.5))
     shown = CliRunner().invoke(app, ["store", "stats", url])
     assert shown.exit_code == 0, shown.output
-    for text in ("dead letters    1", "3, 3,000 bytes", "m m@1", "running 1", "acme", "SQLite"):
+    facts = ("dead letters    1", "3, 3,000 bytes", "m m@1", "running 1", "acme", "SQLite")
+    for text in (*facts, "miss 3", "5 claimed, 0 retried, 0 expired"):
         assert text in shown.output
+    assert re.search(r"one +2.50 +0 +1 +0 +0 +1 +1,000 *\n", shown.output), shown.output
+    assert re.search(r"read +request +\d+ +\d+\.\d\d +0 *\n", shown.output), shown.output
     plain = json.loads(CliRunner().invoke(app, ["store", "stats", url, "--json"]).output)
     assert plain["live"] == {"batch": 7, "interactive": 1} and plain["dead_letters"] == 1
+    assert plain["services"][0]["versions"] == ["d"] and plain["services"][0]["cache"]["loads"] == 1
     assert {"lane": "batch", "state": "queued", "tenant": "acme", "requests": 2} in plain["requests"]
     found = series(CliRunner().invoke(app, ["store", "stats", url, "--prometheus"]).output)
     assert found["videogen_store_live_requests", "batch"] == 7

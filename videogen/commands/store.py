@@ -47,25 +47,26 @@ def stats(
 ) -> None:
     """Count what a store holds: requests by lane, state and tenant, leases, batches, videos, champions.
 
+    And what became of them: how the latest were answered, joins, retries, leases that ran out; what the services that
+    live tell of the videos in their memory; and how long the store took to answer this command.
+
     It is safe on a store in use, and costs about the same however much there is: of each thing it reads the first
     10,000, and says which counts were cut short by that.
     """
     from videogen.commands.store_stats import as_plain, print_stats
     from videogen.store.backends.catalog import open_existing
+    from videogen.store.metrics import StoreMetrics
     from videogen.store.store import Store
 
-    url = url or read_settings().store_url
-    with contextlib.closing(open_existing(url)) as records:
+    url, metrics = url or read_settings().store_url, StoreMetrics()
+    with contextlib.closing(metrics.metered(open_existing(url), url.partition(":")[0])) as records:
+        held = Store(records)
         if as_prometheus:
-            from videogen.store.metrics import StoreMetrics
-
-            metrics = StoreMetrics()
-            held = Store(metrics.metered(records, url.partition(":")[0]))
             typer.echo(metrics.exposition(held), nl=False)
         elif as_json:
-            typer.echo(json.dumps(as_plain(Store(records).stats())))
+            typer.echo(json.dumps(as_plain(held.stats())))
         else:
-            print_stats(Store(records).stats())
+            print_stats(held.stats(), metrics.calls())
 
 
 for move in (store_moves.migrate, store_moves.compare, store_moves.repair, store_moves.cut_over):

@@ -1,20 +1,25 @@
 """How the counts of a store look, to people and as plain values."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from videogen.store.metrics import Calls
+    from videogen.store.servers import Server
     from videogen.store.stats import StoreStats
 
 
 def as_plain(stats: "StoreStats") -> dict[str, Any]:
     """What `videogen store stats --json` prints."""
-    return dataclasses.asdict(stats)
+    plain = dataclasses.asdict(stats)
+    return plain | {"services": [one | {"versions": sorted(one["versions"])} for one in plain["services"]]}
 
 
-def print_stats(stats: "StoreStats") -> None:
-    """The same as tables."""
+def print_stats(stats: "StoreStats", calls: "Sequence[Calls]") -> None:
+    """The same as tables, with the calls to the backend that it took."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -29,12 +34,15 @@ def print_stats(stats: "StoreStats") -> None:
         for one in stats.requests:
             table.add_row(one.lane, one.state, one.tenant, f"{one.requests:,}")
         console.print(table)
+    if stats.services:
+        console.print(_services(stats.services))
+    console.print(_calls(calls))
     for what in stats.cut:
         console.print(f"cut short, so at least: {what}")
 
 
 def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
-    backend, cache = stats.backend, stats.cache
+    backend = stats.backend
     used = [f"{backend.bytes_used:,} bytes used"] if backend.bytes_used is not None else []
     used += [f"of {backend.bytes_limit:,}"] if backend.bytes_limit is not None else []
     oldest = {lane: f"{age:,.0f} s" for lane, age in stats.oldest_waiting_s.items()}
@@ -45,6 +53,8 @@ def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
         ("open leases", f"{stats.open_leases:,}"),
         ("open batches", _counts(stats.batches)),
         ("latest ended", _counts(stats.ended)),
+        ("answered by", _counts(stats.answers)),
+        ("leases", f"{stats.claims:,} claimed, {stats.retries:,} retried, {stats.lease_expiries:,} expired"),
         ("dead letters", f"{stats.dead_letters:,}"),
         ("videos", f"{stats.videos:,}, {stats.video_bytes:,} bytes"),
         ("champions", _counts(stats.champions)),
@@ -53,9 +63,31 @@ def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
     if backend.missed is not None:
         found.append(("missed by the other", f"{backend.missed:,} records"))
     found += [("copy of", f"{replica.source}, {replica.lag_s:,.0f} s behind") for replica in stats.replicas]
-    if cache is not None and cache.hits + cache.misses:
-        found.append(("local cache", f"{cache.hits:,} hits, {cache.misses:,} misses, {cache.bytes:,} bytes held"))
     return found
+
+
+def _services(services: "Sequence[Server]") -> "Table":
+    """What each tells of the videos in its memory."""
+    from rich.table import Table
+
+    head = ("service", "videos/s", "memory hits", "store hits", "misses", "evictions", "videos", "bytes")
+    table = Table(*head, box=None, pad_edge=False)
+    for one in services:
+        cache = one.cache
+        reads = (cache.hits, cache.loads, cache.misses - cache.loads) if cache else ()
+        held = (cache.evictions, cache.videos, cache.bytes) if cache else ()
+        table.add_row(one.name, f"{one.per_second:,.2f}", *(f"{count:,}" for count in (*reads, *held)))
+    return table
+
+
+def _calls(calls: "Sequence[Calls]") -> "Table":
+    from rich.table import Table
+
+    table = Table("calls of this command", "of", "number", "ms each", "errors", box=None, pad_edge=False)
+    for one in calls:
+        each = f"{1000 * one.seconds / one.calls:.2f}"
+        table.add_row(one.operation, one.kind, f"{one.calls:,}", each, f"{one.errors:,}")
+    return table
 
 
 def _counts(counts: Mapping[Any, Any]) -> str:

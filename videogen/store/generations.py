@@ -20,6 +20,7 @@ from videogen.store.primitives import (
     Is,
     MapPut,
     MapRemove,
+    Operation,
     Record,
     RecordStore,
     Set,
@@ -32,21 +33,26 @@ from videogen.store.records import Claim, StoreLimits
 
 LONGEST_ERROR = 2000
 HELD = Is("state", "held")
-RESTED = either(Is("retry_s", None), Unwritten("retry_s"))
-FREE = either(every(Is("state", "free"), RESTED), every(HELD, Unwritten("lease_s")))
+RESTED = every(Is("state", "free"), either(Is("retry_s", None), Unwritten("retry_s")))
 """It may be claimed. While it rests after a failed attempt nobody writes it, so its age is the time it has rested."""
+RAN_OUT = every(HELD, Unwritten("lease_s"))
+"""It may be taken from its holder."""
+EXPIRED = Add("expired_leases", 1)
+"""In every write that takes a generation from a holder whose lease ran out, and in no other."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationState:
     """A generation as it was read. `is_held`: its lease has not run out. `since`: seconds since its last write.
 
-    `retry_in`: seconds that it has yet to rest after a failed attempt.
+    `retry_in`: seconds that it has yet to rest after a failed attempt. `expired_leases`: of its attempts, those whose
+    lease ran out, but for one that nobody has taken over yet.
     """
 
     key: str
     state: Literal["free", "held", "done", "failed"] = "free"
     attempt: int = 0
+    expired_leases: int = 0
     is_held: bool = False
     holder: str | None = None
     video: str | None = None
@@ -103,8 +109,7 @@ class Generations:
         )
         if not state.exists:
             return Write("generation", claim.generation, operations, create="only")
-        when = every(FREE, Is("attempt", state.attempt))
-        return Write("generation", claim.generation, operations, create="never", when=when, ttl=NEVER)
+        return _take(state, operations, ttl=NEVER)
 
     def renew(self, claims: Sequence[Claim], progress: Mapping[str, float]) -> list[bool]:
         """Starts the leases again and records progress by generation; False for each that is lost."""
@@ -160,10 +165,8 @@ class Generations:
         """Fails a generation that nobody holds and that has been tried often enough."""
         reason = state.error if state.state == "free" and state.error else "whoever held it ended before it was done"
         error = noted(f"given up after {state.attempt} attempts; the last one: {reason}")
-        when = every(FREE, Is("attempt", state.attempt))
         operations = (Set("state", "failed"), Set("error", error))
-        ttl = self.limits.keep_requests
-        return self.records.write(Write("generation", state.key, operations, "never", when, ttl)) is not None
+        return self.records.write(_take(state, operations, ttl=self.limits.keep_requests)) is not None
 
     def reopen(self, state: GenerationState) -> None:
         """Lets a generation that failed, or whose video is gone, be tried from the start."""
@@ -195,9 +198,16 @@ def noted(error: str) -> str:
     return error[:LONGEST_ERROR].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def _take(state: GenerationState, operations: tuple[Operation, ...], ttl: float) -> Write:
+    """A write on a generation that nobody holds, if it still is as it was read."""
+    ran_out = state.state == "held"
+    when = every(RAN_OUT if ran_out else RESTED, Is("attempt", state.attempt))
+    return Write("generation", state.key, (*operations, EXPIRED) if ran_out else operations, "never", when, ttl)
+
+
 def _restart(key: str, create: Literal["allow", "never"], when: Condition | None = None) -> Write:
     operations = (Set("state", "free"), Set("attempt", 0), Set("video", None), Set("error", None), Set("token", None))
-    operations += (Set("retry_s", None),)
+    operations += (Set("retry_s", None), Set("expired_leases", None))
     return Write("generation", key, operations, create=create, when=when, ttl=NEVER)
 
 
@@ -210,6 +220,7 @@ def _state(key: str, record: Record | RecordDamaged | None) -> GenerationState |
     bins = record.bins
     kinds: dict[str, type | UnionType] = {
         "attempt": int,
+        "expired_leases": int | None,
         "progress": int | float | None,
         "holder": str | None,
         "video": str | None,
@@ -227,6 +238,7 @@ def _state(key: str, record: Record | RecordDamaged | None) -> GenerationState |
         key=key,
         state=bins["state"],  # ty: ignore[invalid-argument-type]
         attempt=record.count("attempt"),
+        expired_leases=record.count("expired_leases"),
         is_held=held,
         holder=record.optional_text("holder"),
         video=record.optional_text("video"),

@@ -50,11 +50,12 @@ class LoadedVideo:
 class CacheStats:
     """Counts since the start, and what is held now. `evictions` made room for others; expiries are none.
 
-    `gpu_seconds_saved`: what the hits would have cost.
+    `loads`: the misses that the store answered. `gpu_seconds_saved`: what the hits would have cost.
     """
 
     hits: int
     misses: int
+    loads: int
     evictions: int
     bytes: int
     videos: int
@@ -80,7 +81,7 @@ class LocalVideoCache:
         # One item per entry, lowest first, with the priority it had when it was put here; it may have risen since.
         self._order: list[tuple[float, str]] = []
         self._asked, self._clock, self._bytes, self._first_expiry = _Frequencies(window), 0.0, 0, math.inf
-        self._hits = self._misses = self._evictions = 0
+        self._hits = self._misses = self._loads = self._evictions = 0
         self._saved = 0.0
 
     def get(self, digest: str, load: Callable[[], LoadedVideo], confirm: Confirm | None = None) -> bytes:
@@ -117,8 +118,14 @@ class LocalVideoCache:
         if video.expires_at <= self._now():
             raise RecordExpired(f"video {digest} expired while it was read")
         with self._lock:
+            self._loads += 1
             self._offer(digest, video, asked)
         return video.mp4
+
+    def passed_by(self) -> None:
+        """Counts a miss that the store answers, with what is not to be kept here."""
+        with self._lock:
+            self._loads += 1
 
     def _hit(self, digest: str, entry: _Entry) -> bytes:
         self._hits += 1
@@ -142,7 +149,7 @@ class LocalVideoCache:
         with self._lock:
             self._drop_expired(now)
             held = self._bytes, len(self._entries)
-            return CacheStats(self._hits, self._misses, self._evictions, *held, self._saved)
+            return CacheStats(self._hits, self._misses, self._loads, self._evictions, *held, self._saved)
 
     def _priority(self, digest: str, video: LoadedVideo) -> float:
         return self._clock + self._asked.count(digest) * video.gpu_seconds / max(len(video.mp4), 1)

@@ -5,13 +5,16 @@ A process that serves makes one `StoreMetrics`, opens its records through `meter
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.findings import Finding
-from videogen.store.primitives import BackendFacts, Record, RecordStore, Set, Write
+from videogen.store.generations import EXPIRED
+from videogen.store.primitives import BackendFacts, Record, RecordStore, Set, SetPayload, Write
+from videogen.store.queue import JOINED
 from videogen.store.stats import StoreStats
 
 if TYPE_CHECKING:
@@ -20,10 +23,22 @@ if TYPE_CHECKING:
     from videogen.store.store import Store
 
 T = TypeVar("T")
+Found = list[Record | RecordDamaged | None]
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 MOST_TENANTS = 50
 """With series of their own; the others are counted together, under the name of `OTHERS`."""
 OTHERS = "(others)"
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls to the backend that are alike; they took `seconds` in all."""
+
+    operation: str
+    kind: str
+    calls: int
+    seconds: float
+    errors: int
 
 
 class StoreMetrics:
@@ -41,32 +56,42 @@ class StoreMetrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
-        self.errors = prometheus.Counter(
-            "videogen_store_operation_errors",
-            "Calls to the store's backend that raised, by error.",
-            (*labels, "error"),
-            registry=self.registry,
+
+        def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
+            return prometheus.Counter(f"videogen_store_{name}", text, labels, registry=self.registry)
+
+        self.errors = counter(
+            "operation_errors", "Calls to the store's backend that raised, by error.", *labels, "error"
         )
-        self.states = prometheus.Counter(
-            "videogen_store_states_written",
-            "Writes that gave a record a state: of generations, held is a claim and done a publication.",
-            ("kind", "state"),
-            registry=self.registry,
-        )
-        self.retries = prometheus.Counter(
-            "videogen_store_retries",
-            "Claims of generations that were claimed before: a lease ran out, or a fault may pass.",
-            registry=self.registry,
-        )
-        self.failed_attempts = prometheus.Counter(
-            "videogen_store_failed_attempts",
-            "Attempts whose fault may pass; as many fewer than retries as leases ran out.",
-            registry=self.registry,
-        )
+        self.payload_bytes = counter("payload_bytes", "Bytes of videos to the backend and from it.", "direction")
+        text = "Writes that gave a record a state: of generations, held is a claim and done a publication."
+        self.states = counter("states_written", text, "kind", "state")
+        text = "Requests whose video was being made for another when they were submitted."
+        self.joins = counter("joins", text)
+        text = "Claims of what was claimed before: its lease ran out, its run was given up, or a fault may pass."
+        self.retries = counter("retries", text)
+        self.failed_attempts = counter("failed_attempts", "Attempts whose fault may pass.")
+        text = "Leases that ran out, counted when their generation is claimed by another or given up."
+        self.lease_expiries = counter("lease_expiries", text)
+        text = "Expired records whose room was freed, where the backend does not by itself."
+        self.purged = counter("purged_records", text)
 
     def metered(self, records: RecordStore, backend: str) -> RecordStore:
         """The records, each call counted and timed. `backend` is the label, such as "redis"."""
         return MeteredRecordStore(records, self, backend)
+
+    def calls(self) -> list[Calls]:
+        """What the backend was asked so far, what took longest in all first."""
+        found: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for family in (*self.seconds.collect(), *self.errors.collect()):
+            for sample in family.samples:
+                what = sample.name.removeprefix("videogen_store_operation_")
+                found[sample.labels["operation"], sample.labels["kind"]][what] += sample.value
+        calls = [
+            Calls(*at, int(one["seconds_count"]), one["seconds_sum"], int(one["errors_total"]))
+            for at, one in found.items()
+        ]
+        return sorted(calls, key=lambda one: -one.seconds)
 
     def exposition(self, store: "Store") -> str:
         """Everything in Prometheus's text format. A store that does not answer is a series too, not an error."""
@@ -101,8 +126,15 @@ class MeteredRecordStore(RecordStore):
             observe(time.perf_counter() - start)
 
     def _written(self, write: Write, done: Record | None) -> None:
-        if done is None or not any(isinstance(one, Set) and one.bin == "state" for one in write.operations):
+        if done is None:
             return
+        self._carried("written", [one.payload for one in write.operations if isinstance(one, SetPayload)])
+        if not any(isinstance(one, Set) and one.bin == "state" for one in write.operations):
+            return
+        if JOINED in write.operations:
+            self.metrics.joins.inc()
+        if EXPIRED in write.operations:
+            self.metrics.lease_expiries.inc()
         state = done.bins.get("state")
         self.metrics.states.labels(write.kind, state).inc()
         if (write.kind, state) == ("generation", "held") and done.count("attempt") > 1:
@@ -110,14 +142,23 @@ class MeteredRecordStore(RecordStore):
         if write.kind == "generation" and done.bins.get("retry_s") is not None:
             self.metrics.failed_attempts.inc()
 
+    def _carried(self, direction: str, payloads: Sequence[bytes]) -> None:
+        if payloads:
+            self.metrics.payload_bytes.labels(direction).inc(sum(map(len, payloads)))
+
+    def _read(self, kind: str, call: Callable[[], Found]) -> Found:
+        found = self._timed("read", kind, call)
+        self._carried("read", [one.payload for one in found if isinstance(one, Record) and one.payload])
+        return found
+
     def now(self) -> float:
         return self._timed("now", "", self.records.now)
 
     def read_many(self, kind: str, keys: Sequence[str], aged: bool = False) -> list[Record | RecordDamaged | None]:
-        return self._timed("read", kind, lambda: self.records.read_many(kind, keys, aged))
+        return self._read(kind, lambda: self.records.read_many(kind, keys, aged))
 
     def read_each(self, names: Sequence[tuple[str, str]]) -> list[Record | RecordDamaged | None]:
-        return self._timed("read", _one_of({kind for kind, _ in names}), lambda: self.records.read_each(names))
+        return self._read(_one_of({kind for kind, _ in names}), lambda: self.records.read_each(names))
 
     def write(self, write: Write) -> Record | None:
         done = self._timed("write", write.kind, lambda: self.records.write(write))
@@ -147,7 +188,9 @@ class MeteredRecordStore(RecordStore):
         self._timed("flush", "", self.records.flush)
 
     def purge(self) -> int:
-        return self._timed("purge", "", self.records.purge)
+        freed = self._timed("purge", "", self.records.purge)
+        self.metrics.purged.inc(freed)
+        return freed
 
     def examine(self) -> list[Finding]:
         return self.records.examine()
@@ -190,6 +233,11 @@ def _gauges(found: StoreStats) -> "Iterator[Metric]":
     yield _gauge("open_leases", "Generations that are being made.", (), [((), found.open_leases)])
     yield _gauge("open_batches", "Batches that have not ended.", ("state",), _by_one(found.batches))
     yield _gauge("ended_requests", "The latest requests to end, by how.", ("state",), _by_one(found.ended))
+    text = "The done ones of those, by what answered them: hit, joined or miss."
+    yield _gauge("answered_requests", text, ("cache",), _by_one(found.answers))
+    text = "Leases on the generations of these and of the live requests: claimed, retried, expired."
+    leases = {"claimed": found.claims, "retried": found.retries, "expired": found.lease_expiries}
+    yield _gauge("leases", text, ("event",), _by_one(leases))
     text = "Requests that failed for good and were not asked again."
     yield _gauge("dead_letters", text, (), [((), found.dead_letters)])
     yield _gauge("videos", "Videos that can be served.", (), [((), found.videos)])
@@ -246,9 +294,12 @@ def _of_cache(found: StoreStats) -> "Iterator[Metric]":
     start = "videogen_video_cache_"
     yield GaugeMetricFamily(f"{start}bytes", "Bytes of videos in this process's memory.", value=cache.bytes)
     yield GaugeMetricFamily(f"{start}videos", "Videos in this process's memory.", value=cache.videos)
+    hits = CounterMetricFamily(f"{start}hits", "Reads of a video, by what answered: memory, store.", labels=("tier",))
+    hits.add_metric(("memory",), cache.hits)
+    hits.add_metric(("store",), cache.loads)
+    yield hits
     for name, text, value in (
-        ("hits", "Reads of a video that this process's memory answered.", cache.hits),
-        ("misses", "Reads of a video that went to the store.", cache.misses),
+        ("misses", "Reads of a video that is not there.", cache.misses - cache.loads),
         ("evictions", "Videos that made room for others.", cache.evictions),
         ("gpu_seconds_saved", "What the hits would have cost to make again.", cache.gpu_seconds_saved),
     ):

@@ -62,7 +62,8 @@ class RequestQueue:
             if generation.state in ("failed", "done"):
                 self.generations.reopen(generation)
             request = accepted.request
-            record = replace(record, turn=self.turns.take(request.tenant, request.lane, request.priority, now))
+            turn = self.turns.take(request.tenant, request.lane, request.priority, now)
+            record = replace(record, turn=turn, joined=generation.is_held)
             created = self._create(record, began)
         self.records.flush()
         found, state = (self._resolved([record]) if created else self.resolve([record.id]))[0]
@@ -329,11 +330,13 @@ def _damaged(request_id: str, reason: str, now: float) -> RequestRecord:
 
 STORED = ("state", "generation", "version_digest", "label", "lane", "priority", "source", "submitted_at", "batch")
 STORED += ("assignments", "deadline_at", "ended_at", "video", "error", "turn", "attempts", "requeued_as")
+JOINED = Set("joined", True)
+"""In the write that makes a request which found its generation running, and in no other."""
 
 
 def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
     body = Set("accepted", record.accepted.to_json() if record.accepted else None)
-    return (*(Set(name, getattr(record, name)) for name in STORED), body)
+    return (*(Set(name, getattr(record, name)) for name in STORED), body, *((JOINED,) if record.joined else ()))
 
 
 def _end_operations(end: End, now: float) -> tuple[Set, ...]:
@@ -355,6 +358,7 @@ def _from_record(request_id: str, record: Record) -> RequestRecord:
     record.number("submitted_at")
     bins = {name: record.bins.get(name) for name in STORED}
     bins |= {"turn": record.optional_text("turn") or "", "attempts": record.count("attempts")}
+    bins["joined"] = record.bins.get("joined") is True
     if bins["state"] not in ("queued", "assigned", *END_STATES):
         raise RecordDamaged(f"state holds {bins['state']!r}")
     body = record.optional_text("accepted")

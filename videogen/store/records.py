@@ -67,6 +67,8 @@ class RequestRecord:
     progress: float = 0.0
     attempts: int = 0
     """Leases that its generation has used up so far, or had when the request ended."""
+    joined: bool = False
+    """Its video was being made for another when it was submitted."""
     requeued_as: str | None = None
     """The request that took its place, if it failed and was asked again: see `DeadLetters`."""
 

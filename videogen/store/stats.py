@@ -20,6 +20,7 @@ from videogen.store.local_cache import CacheStats
 from videogen.store.primitives import BackendFacts, Record, RecordStore
 from videogen.store.queue import RequestQueue, chunks
 from videogen.store.records import END_STATES, OPEN_BATCH_STATES
+from videogen.store.servers import Server, Servers
 
 MOST = 10_000
 MOST_ENTRIES = 1_000_000
@@ -53,8 +54,10 @@ class StoreStats:
 
     `live`: requests that have not ended, by lane. `requests`: the same by lane, state and tenant. `oldest_waiting_s`:
     age of the oldest that nobody makes, by lane. `open_leases`: generations of live requests that are being made.
-    `ended`: the latest to end, by state. `dead_letters`: requests that failed for good and were not asked again.
-    `video_bytes` is of `videos`. `cache` is this process's own.
+    `ended`: the latest to end, by state. `answers`: the done ones of those, by what answered them: a video that was
+    there ("hit"), one that was being made for another ("joined"), one that they waited for ("miss"). `claims`,
+    `retries`, `lease_expiries`: of the generations of all these requests. `dead_letters`: requests that failed for good
+    and were not asked again. `video_bytes` is of `videos`. `services` live. `cache` is this process's own.
     """
 
     backend: BackendFacts
@@ -64,12 +67,17 @@ class StoreStats:
     open_leases: int = 0
     batches: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)
+    claims: int = 0
+    retries: int = 0
+    lease_expiries: int = 0
     dead_letters: int = 0
     videos: int = 0
     video_bytes: int = 0
     champions: Mapping[str, str] = field(default_factory=dict)
     """Model -> label of the version that is served."""
     replicas: tuple[ReplicaStats, ...] = ()
+    services: tuple[Server, ...] = ()
     cache: CacheStats | None = None
     cut: tuple[str, ...] = ()
 
@@ -83,6 +91,11 @@ class _Looking:
         self.requests: Counter[tuple[Lane, str, str]] = Counter()
         self.oldest: dict[Lane, float] = {}
         self.leased: set[str] = set()
+        self.claims = Counter[str]()
+        """Leases that were taken on each generation, as the requests tell that it answered."""
+        self.expiries: dict[str, int] = {}
+        """Leases that ran out, of each generation that had more than one."""
+        self.answers: Counter[str] = Counter()
         self.cut: list[str] = []
 
     def lane(self, lane: Lane) -> None:
@@ -102,8 +115,11 @@ class _Looking:
     def _count(self, lane: Lane, request_ids: Sequence[str]) -> None:
         live = [bins for bins in self._bins("request", request_ids) if bins.get("state") in ("queued", "assigned")]
         keys = list({str(bins.get("generation")) for bins in live})
-        held = {state.key for state in self.queue.generations.read_many(keys) if state.is_held}
+        states = self.queue.generations.read_many(keys)
+        held = {state.key for state in states if state.is_held}
         self.leased |= held
+        self.claims |= Counter({state.key: state.attempt for state in states})
+        self.expiries |= {state.key: state.expired_leases for state in states}
         for bins in live:
             state = "running" if bins.get("generation") in held else str(bins["state"])
             self.requests[lane, state, _tenant(bins)] += 1
@@ -114,8 +130,20 @@ class _Looking:
     def ended(self) -> Mapping[str, int]:
         found: Counter[str] = Counter()
         for part in self._bounded(self.queue.ended.latest(), "ended requests"):
-            found.update(str(bins["state"]) for bins in self._bins("request", part) if bins.get("state") in END_STATES)
+            ended = [bins for bins in self._bins("request", part) if bins.get("state") in END_STATES]
+            found.update(str(bins["state"]) for bins in ended)
+            self.answers.update(_answered_by(bins) for bins in ended if bins["state"] == "done")
+            self._count_leases(ended)
         return dict(found)
+
+    def _count_leases(self, ended: Sequence[Mapping[str, object]]) -> None:
+        claims = Counter[str]()
+        for bins in ended:  # of one generation's, who left early knows of fewer than who stayed
+            claims |= Counter({str(bins.get("generation")): _attempts(bins)})
+        self.claims |= claims
+        retried = [key for key, count in claims.items() if count > 1 and key not in self.expiries]
+        states = self.queue.generations.read_many(retried) if retried else []
+        self.expiries |= {state.key: state.expired_leases for state in states}
 
     def dead_letters(self) -> int:
         found, seen = 0, set[str]()
@@ -151,6 +179,7 @@ def look(
     queue: RequestQueue,
     batches: Batches,
     champions: Champions,
+    servers: Servers,
     cache: CacheStats | None = None,
     most: int = MOST,
 ) -> StoreStats:
@@ -167,14 +196,28 @@ def look(
         open_leases=len(looking.leased),
         batches=_open_batches(records, batches),
         ended=ended,
+        answers=dict(looking.answers),
+        claims=looking.claims.total(),
+        retries=looking.claims.total() - len(looking.claims),
+        lease_expiries=sum(looking.expiries.values()),
         dead_letters=dead_letters,
         videos=videos,
         video_bytes=video_bytes,
         champions=_labels(records, champions),
         replicas=_replicas(records, looking.now),
+        services=tuple(servers.seen()),
         cache=cache,
         cut=tuple(looking.cut),
     )
+
+
+def _attempts(bins: Mapping[str, object]) -> int:
+    found = bins.get("attempts")
+    return found if isinstance(found, int) else 0
+
+
+def _answered_by(bins: Mapping[str, object]) -> str:
+    return "joined" if bins.get("joined") else "miss" if _attempts(bins) else "hit"
 
 
 def _tenant(bins: Mapping[str, object]) -> str:

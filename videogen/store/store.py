@@ -64,7 +64,7 @@ class Store:
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
         self._keys = IdempotencyKeys(records, self.limits.keep_requests)
         self.api_keys = ApiKeys(records)
-        self.webhooks, self.servers = Webhooks(records), Servers(records)
+        self.webhooks, self.servers = Webhooks(records), Servers(records, self.cache_stats)
         self.rate_limits, self.sessions = RateLimits(records), Sessions(records, self.limits.keep_sessions)
 
     @classmethod
@@ -308,7 +308,7 @@ class Store:
 
     def stats(self) -> StoreStats:
         """What there is: requests, leases, batches, videos, champions. Counts of much are cut short, and say so."""
-        return look(self.records, self._queue, self._batches, self._champions, self.cache_stats())
+        return look(self.records, self._queue, self._batches, self._champions, self.servers, self.cache_stats())
 
     def cache_stats(self) -> CacheStats | None:
         """What this process's own cache of videos did; None where it has none."""

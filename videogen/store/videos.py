@@ -150,7 +150,10 @@ class Videos:
         record = self._whole(digest)
         size = record.count("size")
         wanted = _range(size, start, stop)
-        if self.cache is None or size > min(HELD_BYTES, self.cache.max_bytes):
+        if self.cache is None:
+            return self._pieces(digest, record, *wanted)
+        if size > min(HELD_BYTES, self.cache.max_bytes):
+            self.cache.passed_by()
             return self._pieces(digest, record, *wanted)
         return self._filling(self.cache, digest, record, *wanted)
 
