@@ -29,6 +29,8 @@ PAUSES_S = (5.0, 30.0, 120.0, 600.0, 3_600.0, 4 * 3_600.0, 12 * 3_600.0)
 """After each failed call; the one after the last pause is the last."""
 LOOK_S = 1.0
 LONGEST_LOOK_S = 15.0
+MOST_MISSED = 30
+"""Looks for a request that is not there, `LOOK_S` apart, before it is taken for one that never will be."""
 HOLD_S = 90.0
 """For how long the one who takes a call has it: longer than `outgoing.POST_S`."""
 AT_ONCE = 32
@@ -59,7 +61,7 @@ def event(job: VideoJob) -> dict[str, object]:
 
 
 class WebhookSender:
-    """Records webhooks and calls those that are due. `executor` runs the store's calls, asyncio's own if None."""
+    """Calls webhooks that are due. `executor` runs the store's calls, asyncio's own if None."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class WebhookSender:
         try:
             job = await self.service.get(webhook.id, Caller(webhook.tenant, webhook.key_id, frozenset({"user"})))
         except RecordNotFound:
-            await self._in_store(lambda: self.webhooks.end(turn, "dead", turn.attempts, "the video was deleted"))
+            await self._miss(turn)
             return
         if not job.has_ended:
             pause = min(LOOK_S * (1 + turn.waited / 4), LONGEST_LOOK_S)
@@ -133,6 +135,14 @@ class WebhookSender:
         else:
             pause = self.pauses_s[attempts - 1] * random.uniform(0.9, 1.1)
             await self._in_store(lambda: self.webhooks.later(turn, pause, attempts, turn.waited))
+
+    async def _miss(self, turn: Turn) -> None:
+        """A webhook is recorded before its request, which may follow yet, or may never have been accepted."""
+        if turn.waited < MOST_MISSED:
+            await self._in_store(lambda: self.webhooks.later(turn, LOOK_S, turn.attempts, turn.waited + 1))
+        else:
+            error = "there is no such video: it was deleted, or never accepted"
+            await self._in_store(lambda: self.webhooks.end(turn, "dead", turn.attempts, error))
 
     async def _call(self, webhook: Webhook, told: dict[str, object]) -> tuple[str | None, bool]:
         """What went wrong, None if nothing did; and whether another call is in vain."""

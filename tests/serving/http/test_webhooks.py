@@ -10,7 +10,11 @@ import pytest
 
 from tests.serving.http.serving import SECRET, SLOW, running
 from tests.serving.http.test_outgoing import receiver  # noqa: F401
+from tests.store.builders import accepted
+from videogen.serving import webhooks
 from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.store import Store
+from videogen.store.webhooks import Webhook
 
 WISH = {"prompt": "a red ball moves left", "num_inference_steps": 3}
 
@@ -116,3 +120,23 @@ def test_without_a_secret_a_webhook_is_refused(receiver):  # noqa: F811
     assert (answer.status_code, error["param"]) == (400, "webhook_url") and "VIDEOGEN_WEBHOOK_SECRET" in error[
         "message"
     ]
+
+
+def test_a_webhook_that_is_there_before_its_request_waits_for_it(receiver):  # noqa: F811
+    records, asked = MemoryRecordStore(), accepted()
+    with running(records) as server:
+        server.webhooks.add(Webhook(asked.id, f"http://127.0.0.1:{receiver.server_port}/hook", asked.request.tenant))
+        time.sleep(2.5)  # it is looked at meanwhile
+        assert server.webhooks.get(asked.id).state == "pending"
+        Store(records).submit(asked)
+        Store(records).cancel(asked.id)
+        until(lambda: server.webhooks.get(asked.id).state == "delivered")
+    assert json.loads(receiver.seen[0][2])["data"]["id"] == asked.id
+
+
+def test_a_webhook_whose_request_never_comes_is_given_up(monkeypatch):
+    monkeypatch.setattr(webhooks, "MOST_MISSED", 1)
+    with running() as server:
+        server.webhooks.add(Webhook("never-accepted", "http://127.0.0.1/hook", "default"))
+        (dead,) = until(server.webhooks.list_dead)
+        assert (dead.id, dead.attempts) == ("never-accepted", 0) and "never accepted" in dead.error
