@@ -1,8 +1,9 @@
 import pytest
 
 from tests.store.builders import DIGEST, accepted, drain_all, memory_store
-from videogen.errors import RecordNotFound
+from videogen.errors import InvalidRequest, RecordNotFound
 from videogen.requests import new_id
+from videogen.store.idempotency import Idempotency
 from videogen.store.primitives import Set, Write
 from videogen.store.records import StoreLimits
 
@@ -194,3 +195,20 @@ def test_a_damaged_generation_is_made_again(store):
 def test_submission_of_a_digest_filter_is_exact(store):
     store.submit(accepted(1))
     assert store.waiting(model_digest=DIGEST) and not store.waiting(model_digest=DIGEST[:10])
+
+
+def test_who_joins_a_generation_that_nobody_makes_yet_is_not_its_first(store):
+    first = store.submit(accepted())
+    second = store.submit(again(first.accepted))
+    other = store.submit(accepted(1))
+    assert [store.is_first(one) for one in (first, second, other)] == [True, False, True]
+    store.cancel(first.id)
+    assert store.is_first(second)
+
+
+def test_a_key_tells_the_id_of_its_request_before_that_is_submitted(store):
+    key, asked = Idempotency("k", "body"), accepted()
+    assert store.named_by(key, asked) == asked.id == store.named_by(key, again(asked))
+    assert store.submit(again(asked), idempotency=key).id == asked.id
+    with pytest.raises(InvalidRequest, match="idempotency_key"):
+        store.named_by(Idempotency("k", "other"), again(asked))

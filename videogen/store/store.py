@@ -119,6 +119,13 @@ class Store:
         """Would `submit` give the request that came with that key before?"""
         return self._keys.is_known(accepted, idempotency)
 
+    def named_by(self, idempotency: Idempotency, accepted: AcceptedRequest) -> str:
+        """The id that `submit` will give the request: its own if it is the first that came with that key.
+
+        Raises InvalidRequest if the key came with another request.
+        """
+        return self._keys.first(accepted, idempotency).id
+
     def request(self, request_id: str) -> RequestRecord:
         """Raises RecordNotFound."""
         return self._queue.get(request_id)
@@ -153,6 +160,11 @@ class Store:
     def is_answered(self, accepted: AcceptedRequest) -> bool:
         """Is there a video that answers a request at once?"""
         return self._queue.is_answered(accepted)
+
+    def is_first(self, record: RequestRecord) -> bool:
+        """Does nobody wait for the same generation who came before?"""
+        (waiting,) = self._queue.generations.first_waiters([record.generation], 1)
+        return not waiting or waiting[0] >= record.id
 
     def overdue(self, lane: Lane, seconds: float, limit: int = 100) -> list[RequestRecord]:
         """Requests that were submitted that long ago and that nobody makes."""
