@@ -1,6 +1,7 @@
 """What the tier in a process's memory keeps, against the least recently used: GPU-seconds saved on a Zipf trace.
 
     python -m tests.benchmarks.cache_policy
+    python -m tests.benchmarks.cache_policy --libraries     (pip install cachetools theine)
 
 Every policy replays the same seeded requests. Videos are of 50 KB to 20 MB and took 0.5 to 120 GPU-seconds, both spread
 evenly over their logarithms; popularity falls with the rank by Zipf's law, and some ranks change hands all the time.
@@ -9,12 +10,14 @@ The cache is the real one; its bytes stand for kilobytes, so that a cache of gig
 
 import argparse
 import heapq
+import math
 import statistics
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
 
@@ -24,6 +27,8 @@ from videogen.store.local_cache import CarriedClock, LoadedVideo, LocalVideoCach
 
 Policy = Callable[[str, LoadedVideo], bool]
 """Was the video there?"""
+SMALLEST, LARGEST = 50, 20_000
+"""KB of a video."""
 DRIFT_EVERY, DRIFTING = 2000, 0.02
 """Requests until some ranks change hands again, and the share of them that do."""
 SHARES = (0.01, 0.03, 0.1, 0.3)
@@ -50,10 +55,10 @@ def spread(rng: np.random.Generator, low: float, high: float, count: int) -> np.
 def trace(name: str, options: argparse.Namespace, exponent: float, once: float = 0.0, alike: bool = False) -> Trace:
     """`once`: the share of requests for videos that nobody asks for again. `alike`: costs follow sizes, within 2x."""
     rng, known, length = np.random.default_rng(options.seed), options.videos, options.requests
-    sizes = spread(rng, 50, 20_000, known + length)
+    sizes = spread(rng, SMALLEST, LARGEST, known + length)
     costs = spread(rng, 0.5, 120, known + length)
     if alike:
-        costs = 120 * sizes / 20_000 * spread(rng, 0.5, 2, known + length)
+        costs = 120 * sizes / LARGEST * spread(rng, 0.5, 2, known + length)
     popularity = np.arange(1, known + 1) ** -exponent
     ranks = rng.choice(known, length, p=popularity / popularity.sum())
     single, order = rng.random(length) < once, rng.permutation(known)
@@ -129,8 +134,44 @@ def ours(max_bytes: int) -> Policy:
     return ask
 
 
+def lfu_of_cachetools(max_bytes: int) -> Policy:
+    """Bounded in bytes; who is not kept is not counted, and everyone is let in."""
+    import cachetools
+
+    cache = cachetools.LFUCache(max_bytes, getsizeof=lambda video: len(video.mp4))
+
+    def ask(key: str, video: LoadedVideo) -> bool:
+        if cache.get(key) is not None:
+            return True
+        if len(video.mp4) <= max_bytes:
+            cache[key] = video
+        return False
+
+    return ask
+
+
+def tiny_lfu_of_theine(max_bytes: int) -> Policy:
+    """W-TinyLFU: admission by frequency. It is bounded in entries: as many as would fill the bytes on average."""
+    import theine
+
+    average = (LARGEST - SMALLEST) / math.log(LARGEST / SMALLEST)
+    cache = theine.Cache[str, LoadedVideo](max(1, int(max_bytes / average)), nolock=True)
+
+    def ask(key: str, video: LoadedVideo) -> bool:
+        if cache.get(key)[1]:
+            return True
+        cache.set(key, video)
+        return False
+
+    return ask
+
+
 POLICIES: dict[str, Callable[[int], Policy]] = {
     "LRU": least_recently_used, "GDSF as published": as_published, "ours": ours,
+}  # fmt: skip
+LIBRARIES: dict[str, Callable[[int], Policy]] = {
+    "LRU": least_recently_used, "LFU of cachetools": lfu_of_cachetools, "W-TinyLFU of theine": tiny_lfu_of_theine,
+    "ours": ours,
 }  # fmt: skip
 
 
@@ -140,11 +181,11 @@ def replay(policy: Policy, requests: list[tuple[str, LoadedVideo]]) -> tuple[flo
     return len(hits), sum(hits)
 
 
-def rows(traces: Iterator[Trace]) -> Iterator[list[str]]:
+def rows(traces: Iterator[Trace], policies: Mapping[str, Callable[[int], Policy]]) -> Iterator[list[str]]:
     for one in traces:
         for share in SHARES:
             size = int(one.catalogue * share)
-            found = {name: replay(make(size), one.requests) for name, make in POLICIES.items()}
+            found = {name: replay(make(size), one.requests) for name, make in policies.items()}
             rates = [f"{hits / len(one.requests):.1%}" for hits, _ in found.values()]
             saved = [f"{seconds / one.gpu_seconds:.1%}" for _, seconds in found.values()]
             ratio = f"**{found['ours'][1] / found['LRU'][1]:.2f}**"
@@ -190,15 +231,23 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=5000, help="that are asked for again and again")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hits", type=int, default=100_000, help="that are timed, in each thread")
+    parser.add_argument("--libraries", action="store_true", help="compare with caches of libraries instead")
     options = parser.parse_args()
+    policies = LIBRARIES if options.libraries else POLICIES
     head = ["requests", "cache (of all videos)"]
-    head += [f"saved, {name}" for name in POLICIES] + ["saved, ours / LRU"] + [f"hits, {name}" for name in POLICIES]
-    body = list(rows(traces(options)))
+    head += [f"saved, {name}" for name in policies] + ["saved, ours / LRU"] + [f"hits, {name}" for name in policies]
+    body = list(rows(traces(options), policies))
     about = [
         f"{options.requests:,} requests for {options.videos:,} videos of 50 KB to 20 MB and 0.5 to 120 GPU-seconds.",
         f"Every {DRIFT_EVERY:,} requests, {DRIFTING:.0%} of the videos swap their popularity. Saved: the GPU-seconds",
         "of the hits, of those that all requests would take without a cache.",
     ]
+    if options.libraries:
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("cachetools", "theine"))
+        bounded = "theine's is bounded in entries, as many as would fill the bytes on average; the others are in bytes."
+        lines = [*about, f"{versions}; {bounded}", *table(head, body)]
+        write("cache_libraries", "What caches of libraries keep of the same", __spec__.name, lines)
+        return
     times = []
     for threads in (1, 4):
         taken = hit_times(options.hits, threads)
