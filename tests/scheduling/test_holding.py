@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import pytest
@@ -6,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scheduling.clock import play
+from tests.scheduling.closed_loop import Closed, closed_loop
 from videogen.scheduling.arrivals import bursty
 from videogen.scheduling.costs import Affine
 from videogen.scheduling.forecast import Forecast
-from videogen.scheduling.holding import MEMORY_S, WorthHolding
+from videogen.scheduling.holding import WorthHolding
 from videogen.scheduling.job import Job
 from videogen.scheduling.policy import Policy
 from videogen.scheduling.scheduler import Hold, Scheduler
@@ -70,40 +70,42 @@ def test_what_was_held_ends_by_its_deadline(seed, rate, within):
     assert all(played.ended[job.id] <= job.arrived + within + 1e-9 for job in jobs if job.id in held)
 
 
-def closed_loop(callers, *, hold, back_s=0.001, seconds=20.0):
-    """Videos a second of so many callers who each ask again `back_s` after their answer."""
-    costs = Affine(0.04, 0.001)
-    held = WorthHolding(Forecast(MEMORY_S), costs) if hold else None
-    scheduler, ids, done, now = Scheduler(costs, holding=held), itertools.count(), 0, 0.0
-    comes = [back_s * number for number in range(callers)]
-    run, ends, wake = None, math.inf, math.inf
-    while now < seconds:
-        now = min([ends, wake, *comes])
-        if run and now == ends:
-            ended = scheduler.stepped(run, run.steps * costs.step("k", len(run.jobs), 1), now)
-            run, ends = None, math.inf
-            done += len(ended)
-            comes += [now + back_s * number for number in range(1, len(ended) + 1)]
-        for _ in range(sum(at <= now for at in comes)):
-            scheduler.add(Job(str(next(ids)), "k", 1, arrived=now), now)
-            if held:
-                held.arrived("k", 1, now)
-        comes, wake = [at for at in comes if at > now], math.inf
-        if run is None:
-            choice = scheduler.next(now)
-            if isinstance(choice, Hold):
-                wake = choice.until
-            elif choice:
-                run, ends = choice, now + choice.steps * costs.step("k", len(choice.jobs), 1)
-    return done / now
-
-
 @pytest.mark.parametrize("callers", [1, 2])
 def test_callers_who_wait_for_their_answers_are_not_waited_for_in_vain(callers):
-    assert closed_loop(callers, hold=True) >= 0.98 * closed_loop(callers, hold=False)
+    load = Closed(callers, steps=1, back_s=0.001, each_s=0.001, costs=Affine(0.04, 0.001))
+    assert closed_loop(load, hold=True).rate >= 0.98 * closed_loop(load, hold=False).rate
 
 
 @pytest.mark.parametrize("callers", [4, 8, 12])
 def test_how_many_come_together_is_learned(callers):
     """By the forecast alone, which takes arrivals to be independent, 8 and 12 callers gain a fifth."""
-    assert closed_loop(callers, hold=True) >= 1.3 * closed_loop(callers, hold=False)
+    load = Closed(callers, steps=1, back_s=0.001, each_s=0.001, costs=Affine(0.04, 0.001))
+    assert closed_loop(load, hold=True).rate >= 1.3 * closed_loop(load, hold=False).rate
+
+
+@pytest.mark.parametrize("callers", [4, 6, 8])
+def test_few_callers_go_on_together(callers):
+    """Without a hold each misses the call after its answer: five calls for a video of four."""
+    load = Closed(callers)
+    assert closed_loop(load, hold=True).rate >= 1.04 * closed_loop(load, hold=False).rate
+
+
+@pytest.mark.parametrize("each_s", [0.0005, 0.005])
+@pytest.mark.parametrize("back_s", [0.002, 0.03])
+@pytest.mark.parametrize("callers", [1, 2, 5, 9, 16, 24])
+def test_holding_for_callers_does_no_harm(callers, back_s, each_s):
+    load = Closed(callers, back_s=back_s, each_s=each_s)
+    assert closed_loop(load, hold=True).rate >= 0.98 * closed_loop(load, hold=False).rate
+
+
+@pytest.mark.parametrize("deadline_s", [0.25, 0.3, 0.5])
+def test_callers_with_deadlines_miss_no_more_of_them(deadline_s):
+    for callers in (3, 4, 8):
+        load = Closed(callers, deadline_s=deadline_s)
+        assert closed_loop(load, hold=True).missed <= closed_loop(load, hold=False).missed
+
+
+def test_started_generations_are_held_for_callers_alone():
+    kept = holding(100)
+    assert kept.seconds("k", 1, 16, math.inf, 60) > 0
+    assert kept.seconds("k", 1, 16, math.inf, 60, started=True) == 0

@@ -207,7 +207,13 @@ class Wishes:
     def __init__(self, wishes: list[float]) -> None:
         self.wishes, self.asked = wishes, 0
 
-    def seconds(self, key, present, wanted, slack, now):
+    def arrived(self, key, steps, now):
+        pass
+
+    def ended(self, key, count, now):
+        pass
+
+    def seconds(self, key, present, wanted, slack, now, *, started=False):
         assert 0 < present < wanted
         self.asked += 1
         return self.wishes[self.asked % len(self.wishes)]
@@ -222,14 +228,15 @@ def test_a_hold_is_bounded_breaks_no_target_and_only_holds_what_could_be_one_bat
     since: dict[str, float] = {}
 
     def after(now: float, choice: Run | Hold | None) -> None:
+        if isinstance(choice, Run):
+            since.clear()
         if not isinstance(choice, Hold):
             return
         assert len({job.key for job in watch.waiting}) == 1
         assert len(watch.waiting) < 4
         for job in watch.waiting:
             assert choice.until - since.setdefault(job.id, now) <= 0.3 + 1e-9
-            assert choice.until + job.remaining * COSTS.step(job.key, 1, 1) <= job.target + 1e-9
-            assert not job.steps_done
+            assert choice.until + job.remaining * scheduler.costs.step(job.key, 1, 1) <= job.target + 1e-9
 
     played = play(scheduler, arrivals, COSTS, before=watch.before, after=after)
     assert not played.idled

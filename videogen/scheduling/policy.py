@@ -33,7 +33,7 @@ class Policy:
     batch_max: int | None = None
     """The largest batch, where that is less than what was measured."""
     hold_max_s: float = 0.05
-    """The longest that a batch is held open for more, once and before its first step."""
+    """The longest that a batch is held open for more before a step."""
     fused_max_s: float = 0.1
     """The longest run of more than one step: how long an arrival may find no boundary."""
 
@@ -41,9 +41,20 @@ class Policy:
 class Holding(Protocol):
     """Decides how long a batch that isn't full is held open for others to come; asked again when some came."""
 
-    def seconds(self, key: Hashable, present: int, wanted: int, slack: float, now: float) -> float:
+    def seconds(
+        self, key: Hashable, present: int, wanted: int, slack: float, now: float, *, started: bool = False
+    ) -> float:
         """How long to hold `present` jobs where `wanted` would pay, the least slack among them given in seconds.
 
-        0 or less is not to hold. The scheduler cuts the answer to the policy's bound and to the slack.
+        `started`: some of them have steps. 0 or less is not to hold. The scheduler cuts the answer to the policy's
+        bound and to the slack.
         """
+        ...
+
+    def arrived(self, key: Hashable, steps: int, now: float) -> None:
+        """A job of `steps` was added."""
+        ...
+
+    def ended(self, key: Hashable, count: int, now: float) -> None:
+        """So many jobs have all their steps."""
         ...

@@ -97,6 +97,8 @@ class Scheduler:
         self._jobs[job.id] = job
         self._enter(job)
         self._wait(job)
+        if self._holding is not None:
+            self._holding.arrived(job.key, job.steps, now)
 
     def cancel(self, job_id: str) -> Job | None:
         """Takes the job away: at once if it waits, at its step boundary if it is in a run. None if it isn't here."""
@@ -162,6 +164,8 @@ class Scheduler:
                     done.append(job)
             else:
                 self._wait(job)
+        if done and self._holding is not None:
+            self._holding.ended(key, len(done), now)
         return done
 
     def failed(self, run: Run) -> list[Job]:
@@ -367,15 +371,20 @@ class Scheduler:
         key = leader.key
         full = self._full_batch(key)
         idle = waiting == len(self._jobs) - self.running
-        if self._holding is None or waiting >= full or not idle or self._paused:
+        if self._holding is None or waiting >= full or not idle:
             return now
         jobs = [job for line in self._by_key[key].values() for _, _, job in line.jobs]
-        slack = min(job.target - now - self._time(key, job.remaining, full) for job in jobs)
+        slack = min(self._slack(job, full, now) for job in jobs)
         bound, present, until = self._holds.get(key, (now + self.policy.hold_max_s, 0, 0.0))
         if present != waiting:
-            until = now + self._holding.seconds(key, waiting, full, min(slack, bound - now), now)
+            most, started = min(slack, bound - now), bool(self._paused)
+            until = now + self._holding.seconds(key, waiting, full, most, now, started=started)
             self._holds[key] = bound, waiting, until
         return min(until, bound, now + slack)
+
+    def _slack(self, job: Job, full: int, now: float) -> float:
+        """How long it can wait and end by its deadline in a full batch; without one, by its target alone."""
+        return job.target - now - self._time(job.key, job.remaining, 1 if job.deadline is None else full)
 
     def _fill(self, leader: Job, size: int, now: float) -> list[Job]:
         """The leader and who joins it, busy from now on."""

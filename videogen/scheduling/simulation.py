@@ -273,8 +273,6 @@ class _Simulation:
             deadline = None if kind.deadline_s is None else at + kind.deadline_s
             job = Job(str(waiting.number), kind.key, kind.steps, priority=kind.priority, arrived=at, deadline=deadline)
             device.scheduler.add(job, self.now)
-            if device.holding is not None:
-                device.holding.arrived(kind.key, kind.steps, self.now)
         self._run(device)
         self._want(device)
 

@@ -228,7 +228,6 @@ class Loop:
                     live.scheduled = self._scheduled(live)
                     self._of[live.scheduled] = live
                     self.scheduler.add(live.scheduled, now)
-                    self._holding.arrived(live.key, live.scheduled.steps, now)
             self._changed.notify_all()
         self._wanted(lives)
 
