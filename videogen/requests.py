@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from videogen.errors import InvalidRequest, UnknownWord
 from videogen.models.spec import ModelSpec
@@ -28,6 +37,8 @@ Number = Annotated[StrictInt | StrictFloat, "a number"]
 
 FILLED = ("width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale")
 """What the model's spec decides when a request leaves it open."""
+FORKED = "forked"
+"""Fingerprints that begin so are one request's own: its parameters were changed while its video was made."""
 OUTSIDE_FINGERPRINT = ("schema_version", "model", "seed", "tenant", "lane", "priority", "deadline", "metadata")
 
 
@@ -69,8 +80,27 @@ class Request(BaseModel):
             raise _as_invalid_request(_most_telling(error)) from error
 
 
+class Change(BaseModel):
+    """What was asked otherwise while a video was made: the steps before `step` are as before, those from it on so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None
+
+    @property
+    def fields(self) -> dict[str, str | float]:
+        """Of a request, without those that it leaves as they are."""
+        return self.model_dump(exclude={"step"}, exclude_none=True)
+
+
 class AcceptedRequest(BaseModel):
-    """A request with every field filled, its seed drawn and its model resolved to one version."""
+    """A request with every field filled, its seed drawn and its model resolved to one version.
+
+    `request` is what the first step goes by, `changes` what later ones do, in their order.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -79,6 +109,36 @@ class AcceptedRequest(BaseModel):
     version_digest: str
     label: str
     fingerprint: str
+    changes: tuple[Change, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_changes(self, handler: Any) -> dict[str, Any]:
+        """Without `changes` where there are none: what was written before knows no such field, nor who reads it."""
+        written = handler(self)
+        return written if self.changes else {name: value for name, value in written.items() if name != "changes"}
+
+    def at(self, step: int) -> Request:
+        """What a step goes by, counted from 0."""
+        if not self.changes:
+            return self.request
+        fields = {name: value for one in self.changes if one.step <= step for name, value in one.fields.items()}
+        return self.request.model_copy(update=fields)
+
+    @property
+    def at_last(self) -> Request:
+        """What its last steps go by."""
+        return self.at(self.changes[-1].step if self.changes else 0)
+
+    def changed(self, step: int, fields: Mapping[str, Any]) -> "AcceptedRequest":
+        """This one with other parameters from `step` on, or from its last change on if that is later.
+
+        It has a fingerprint of its own, which no other request ever has: nobody joins it, and no cache answers with it.
+        """
+        one = Change(step=max([step, *(before.step for before in self.changes)]), **fields)
+        kind, dot, _ = self.fingerprint.partition(".")
+        own = f"{kind if dot else FORKED}.{self.id}.{len(self.changes) + 1}"
+        request = self.request.model_copy(update=one.fields) if one.step == 0 else self.request
+        return self.model_copy(update={"request": request, "changes": (*self.changes, one), "fingerprint": own})
 
     def to_json(self) -> str:
         return self.model_dump_json()
@@ -149,9 +209,9 @@ def fingerprint(request: Request, spec: ModelSpec, version_digest: str) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def batch_key(accepted: AcceptedRequest) -> tuple[float, ...]:
-    """Requests of one version that have this in common can be generated in one batch: size, steps, guided or not."""
-    request = accepted.request
+def batch_key(accepted: AcceptedRequest, step: int = 0) -> tuple[float, ...]:
+    """Requests of one version that have this in common can take a step in one batch: size, steps, guided or not."""
+    request = accepted.at(step)
     values = request.num_frames, request.height, request.width, request.num_inference_steps
     return *(value or 0 for value in values), (request.guidance_scale or 0) > 1
 

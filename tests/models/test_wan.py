@@ -95,7 +95,7 @@ def test_guidance_follows_its_formula(tiny):
         inputs = {"latents": start[None], "timestep": timestep, "embeds": embeds[None]}
         return tiny.engine.run("denoiser", inputs)["velocity"][0]
 
-    base, wanted = velocity(generation.negative), velocity(generation.embeds)
+    base, wanted = velocity(generation.current.negative), velocity(generation.current.embeds)
     tiny.step([generation])
     sigmas = generation.schedule.sigmas
     expected = start + (sigmas[1] - sigmas[0]) * (base + 3.0 * (wanted - base))

@@ -14,21 +14,35 @@ if TYPE_CHECKING:
     from videogen.requests import AcceptedRequest
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioning:
+    """What the steps from `step` on are guided by. `negative` is None without guidance."""
+
+    step: int
+    embeds: np.ndarray
+    negative: np.ndarray | None
+    guidance_scale: float
+
+
 @dataclass(slots=True, eq=False)
 class Generation:
-    """One video on its way. `latents` is (C, t, h, w); `negative` is None without guidance.
+    """One video on its way. `latents` is (C, t, h, w); the last of `conditioning` that has begun counts.
 
     `estimate` is what the last step took the finished latents to be, `solver` the state of a multistep scheduler.
     """
 
     request: "AcceptedRequest"
-    embeds: np.ndarray
-    negative: np.ndarray | None
+    conditioning: tuple[Conditioning, ...]
     latents: np.ndarray
     schedule: Schedule
     step_index: int = 0
     estimate: np.ndarray | None = None
     solver: Any = None
+
+    @property
+    def current(self) -> Conditioning:
+        """What its next step is guided by."""
+        return [one for one in self.conditioning if one.step <= self.step_index][-1]
 
     @property
     def steps(self) -> int:
@@ -55,9 +69,16 @@ class VideoModel(Protocol):
     engine: "Engine"
 
     def start(self, requests: Sequence["AcceptedRequest"]) -> list[Generation]:
-        """Encodes the prompts and draws each request's noise from its own seed.
+        """Encodes the prompts, also those of later steps, and draws each request's noise from its own seed.
 
         Raises InvalidRequest for a prompt the model cannot read or a size the engine is not made for.
+        """
+        ...
+
+    def fork(self, generation: Generation, fresh: Generation, accepted: "AcceptedRequest") -> Generation:
+        """A copy of `generation` that goes on as `accepted` says, whose texts `fresh` was started with.
+
+        `accepted` has one change more than the generation's request, at its next step or later. Call it between steps.
         """
         ...
 

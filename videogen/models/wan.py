@@ -1,5 +1,7 @@
 """The Wan family: diffusers' WanTransformer3DModel with Wan's own text encoder and autoencoder, or with tiny's."""
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from videogen.errors import GenerationFailed, InvalidRequest
-from videogen.models.family import Generation
+from videogen.models.family import Conditioning, Generation
 from videogen.models.loading import component_classes, latent_layout, load_tokenizer, scheduler_config
 from videogen.models.prompt_cache import PromptCache
 from videogen.models.schedule import Schedule, euler_schedule, euler_step
@@ -15,7 +17,7 @@ from videogen.models.spec import read_spec
 
 if TYPE_CHECKING:
     from videogen.engines.base import Engine
-    from videogen.requests import AcceptedRequest
+    from videogen.requests import AcceptedRequest, Request
 
 
 class WanModel:
@@ -30,8 +32,9 @@ class WanModel:
     def start(self, requests: Sequence["AcceptedRequest"]) -> list[Generation]:
         for accepted in requests:
             self._check_shape(accepted)
-        texts = [accepted.request.prompt for accepted in requests]
-        texts += [accepted.request.negative_prompt for accepted in requests if accepted.request.guidance_scale > 1]
+        asked = [request for accepted in requests for _, request in _by_step(accepted)]
+        texts = [request.prompt for request in asked]
+        texts += [request.negative_prompt for request in asked if request.guidance_scale > 1]
         embeds = self._prompts.encode(texts)
         return [self._start(accepted, embeds) for accepted in requests]
 
@@ -48,8 +51,7 @@ class WanModel:
         shape = self.layout.shape(request.num_frames, request.height, request.width)
         return Generation(
             request=accepted,
-            embeds=embeds[request.prompt],
-            negative=embeds[request.negative_prompt] if request.guidance_scale > 1 else None,
+            conditioning=tuple(_conditioning(step, asked, embeds) for step, asked in _by_step(accepted)),
             latents=draw_noise(shape, request.seed),
             schedule=schedule,
             solver=solver,
@@ -68,6 +70,12 @@ class WanModel:
         ids, mask = self.tokenizer(texts)
         return self.engine.run("text_encoder", {"input_ids": ids, "attention_mask": mask})["embeds"]
 
+    def fork(self, generation: Generation, fresh: Generation, accepted: "AcceptedRequest") -> Generation:
+        last = dataclasses.replace(fresh.conditioning[-1], step=accepted.changes[-1].step)
+        solver = copy.deepcopy(generation.solver)
+        conditioning = (*generation.conditioning, last)
+        return dataclasses.replace(generation, request=accepted, conditioning=conditioning, solver=solver)
+
     def step(self, generations: Sequence[Generation], count: int = 1) -> None:
         for _ in range(count):
             live = [generation for generation in generations if not generation.is_done]
@@ -77,9 +85,10 @@ class WanModel:
                 _advance(generation, velocity)
 
     def _velocities(self, live: Sequence[Generation]) -> list[np.ndarray]:
-        guided = [generation for generation in live if generation.negative is not None]
+        current = {id(generation): generation.current for generation in live}
+        guided = [generation for generation in live if current[id(generation)].negative is not None]
         rows = [*live, *guided]
-        embeds = [g.embeds for g in live] + [g.negative for g in guided]
+        embeds = [current[id(g)].embeds for g in live] + [current[id(g)].negative for g in guided]
         inputs = {
             "latents": np.stack([g.latents for g in rows]),
             "timestep": np.array([g.schedule.timesteps[g.step_index] for g in rows], dtype=np.float32),
@@ -88,8 +97,8 @@ class WanModel:
         found = self._run("denoiser", inputs)["velocity"]
         velocities, unguided = list(found[: len(live)]), dict(zip(map(id, guided), found[len(live) :], strict=True))
         for index, generation in enumerate(live):
-            if generation.negative is not None:
-                base, scale = unguided[id(generation)], np.float32(generation.request.request.guidance_scale)
+            if (base := unguided.get(id(generation))) is not None:
+                scale = np.float32(current[id(generation)].guidance_scale)
                 velocities[index] = base + scale * (velocities[index] - base)
         return velocities
 
@@ -98,12 +107,16 @@ class WanModel:
             return False
         sigmas = np.array(self.engine.sampler_sigmas, dtype=np.float32)
         return all(
-            g.negative is None and g.step_index == 0 and g.solver is None and np.array_equal(g.schedule.sigmas, sigmas)
+            g.conditioning[-1] is g.current
+            and g.current.negative is None
+            and g.step_index == 0
+            and g.solver is None
+            and np.array_equal(g.schedule.sigmas, sigmas)
             for g in generations
         )
 
     def sample(self, generations: Sequence[Generation]) -> list[np.ndarray]:
-        noise, embeds = np.stack([g.latents for g in generations]), np.stack([g.embeds for g in generations])
+        noise, embeds = np.stack([g.latents for g in generations]), np.stack([g.current.embeds for g in generations])
         found = self._run("sampler", {"noise": noise, "embeds": embeds})
         frames = _checked_frames(generations, found)
         for generation, latents in zip(generations, found["latents"], strict=True):
@@ -130,6 +143,17 @@ class WanModel:
             for first in range(0, rows, most)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _by_step(accepted: "AcceptedRequest") -> "list[tuple[int, Request]]":
+    """What is asked, each from its step on."""
+    return [(0, accepted.at(0)), *((one.step, accepted.at(one.step)) for one in accepted.changes if one.step)]
+
+
+def _conditioning(step: int, asked: "Request", embeds: dict[str, np.ndarray]) -> Conditioning:
+    scale = asked.guidance_scale or 1.0
+    negative = embeds[asked.negative_prompt] if scale > 1 else None
+    return Conditioning(step, embeds[asked.prompt], negative, scale)
 
 
 def draw_noise(shape: tuple[int, ...], seed: int) -> np.ndarray:

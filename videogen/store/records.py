@@ -94,6 +94,7 @@ class Claim:
     def facts(self) -> dict[str, Json]:
         """What a video's provenance says of the request that it was made for, and of the attempt."""
         accepted = self.request
+        changes: list[Json] = [one.model_dump(exclude_none=True) for one in accepted.changes]
         return {
             "request": accepted.request.model_dump(mode="json", exclude={"tenant", "metadata", "lane", "priority"}),
             "request_id": accepted.id,
@@ -102,6 +103,7 @@ class Claim:
             "label": accepted.label,
             "seed": accepted.request.seed,
             "attempt": self.attempt,
+            **({"changes": changes} if changes else {}),
         }
 
 

@@ -17,6 +17,7 @@ from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
 from videogen.store.dead_letters import DeadLetters
+from videogen.store.forking import Forking
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.index import Line
@@ -59,6 +60,7 @@ class Store:
         self._videos = Videos(records, self.limits.keep_videos, _local_cache(records, self.limits.local_cache_bytes))
         self._queue = RequestQueue(records, generations, self._videos, self.limits)
         self._dead_letters = DeadLetters(records, self._queue)
+        self._forking = Forking(records, self._queue)
         self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
         self._batches = Batches(records, self._queue, self.limits)
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
@@ -199,6 +201,24 @@ class Store:
     def cancel(self, request_id: str) -> RequestRecord:
         """Ends a live request; its generation goes on if others wait for it. Raises RecordNotFound."""
         return self._queue.cancel(request_id)
+
+    def fork(self, request_id: str, fields: Mapping[str, str | float], step: int) -> RequestRecord:
+        """Changes what a live request's video shows, from a step on: it then waits for a generation of its own.
+
+        The one that it waited for goes on if others do. Raises RecordNotFound, or StoreConflict if it has ended.
+        """
+        return self._forking.fork(request_id, fields, step)
+
+    def plan(self, request_id: str, fields: Mapping[str, str | float]) -> RequestRecord:
+        """Changes the `priority`, the `deadline` or both of a live request.
+
+        Raises RecordNotFound, or StoreConflict if it has ended.
+        """
+        return self._forking.plan(request_id, fields)
+
+    def awaiting(self, generation: str) -> AcceptedRequest | None:
+        """A live request that waits for a generation, None if nobody does."""
+        return self._leases.awaiting(generation)
 
     # Leases
 

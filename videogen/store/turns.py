@@ -86,5 +86,10 @@ class Turns:
             return now
 
 
+def moved(turn: str, before: Priority, after: Priority) -> str:
+    """The turn of a request that had `turn` at one priority, had it come with another: no share is taken for it."""
+    return f"{int(turn) + round(1000 * (WAITS_S[after] - WAITS_S[before])):0{DIGITS}d}" if turn else turn
+
+
 def _turn(start: float, priority: Priority) -> str:
     return f"{round(1000 * (start + WAITS_S[priority])):0{DIGITS}d}"

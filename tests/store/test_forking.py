@@ -1,0 +1,162 @@
+"""Live requests that are asked otherwise: a video of their own, nobody else's changes, whatever dies in between."""
+
+from collections import Counter
+
+import pytest
+
+from tests.store.builders import DIGEST, SPEC, Clock, accepted, drain_all
+from tests.store.crashing import Crash, WatchedRecordStore
+from videogen.errors import RecordNotFound, StoreConflict
+from videogen.requests import AcceptedRequest, Request, accept, new_id
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.records import StoreLimits
+from videogen.store.store import Store
+
+LEASE_S = 30.0
+BLUE = {"prompt": "a blue ball"}
+
+
+@pytest.fixture
+def store(records) -> Store:
+    return Store(records, StoreLimits(first_retry=0.0))
+
+
+def twin(request: AcceptedRequest) -> AcceptedRequest:
+    return request.model_copy(update={"id": new_id()})
+
+
+def test_a_request_that_waits_is_asked_otherwise_from_the_first_step_on(store):
+    one = store.submit(accepted(0))
+    changed = store.fork(one.id, BLUE, 0)
+    assert (changed.id, changed.state, changed.turn) == (one.id, "queued", one.turn)
+    assert changed.generation != one.generation and changed.accepted.request.prompt == "a blue ball"
+    (claim,) = store.claim([one.id], "worker", LEASE_S)
+    assert claim.generation == changed.generation and claim.request == changed.accepted
+    assert claim.facts()["changes"] == [{"step": 0, "prompt": "a blue ball"}]
+    store.publish(claim, b"blue", claim.facts())
+    assert store.read_video(store.request(one.id).video) == b"blue"
+
+
+def test_who_joined_keeps_the_old_video_and_nobody_ever_finds_the_new_one(store):
+    first = accepted(0)
+    one, joined = store.submit(first), store.submit(twin(first))
+    (old,) = store.claim([one.id], "worker", LEASE_S)
+    changed = store.fork(one.id, BLUE, 3)
+    assert changed.accepted.request.prompt == "a red ball" and changed.accepted.at(3).prompt == "a blue ball"
+    assert store.renew([old]).kept == (old,), "somebody still waits for it"
+    assert store.awaiting(old.generation).id == joined.id
+    (mine,) = store.claim([one.id], "worker", LEASE_S)
+    store.publish(mine, b"blue", {})
+    assert [store.request(each.id).state for each in (one, joined)] == ["done", "running"]
+    store.publish(old, b"red", {})
+    assert store.read_video(store.request(joined.id).video) == b"red"
+    again = store.submit(twin(first))
+    assert again.state == "done" and store.read_video(again.video) == b"red"
+    blue = accept(Request(prompt="a blue ball", seed=0), SPEC, DIGEST)
+    assert store.submit(blue).state == "queued"
+
+
+def test_what_nobody_waits_for_any_more_is_not_wanted(store):
+    one = store.submit(accepted(0))
+    (old,) = store.claim([one.id], "worker", LEASE_S)
+    store.fork(one.id, BLUE, 1)
+    assert store.awaiting(old.generation) is None and store.renew([old]).unwanted == (old,)
+    store.publish(old, b"red", {})
+    assert store.request(one.id).state == "queued", "it waits for its own"
+
+
+def test_it_was_not_joined_any_more(store):
+    first = accepted(0)
+    one = store.submit(first)
+    store.claim([one.id], "worker", LEASE_S)
+    joined = store.submit(twin(first))
+    assert joined.joined
+    assert store.plan(joined.id, {"priority": "batch"}).joined
+    assert not store.fork(joined.id, BLUE, 1).joined
+
+
+def test_changes_add_up_and_each_is_a_video_of_its_own(store):
+    one = store.submit(accepted(0))
+    first = store.fork(one.id, BLUE, 5)
+    second = store.fork(one.id, {"guidance_scale": 3.0}, 2)
+    assert [change.step for change in second.accepted.changes] == [5, 5], "a change begins no earlier than those before"
+    assert second.accepted.at_last.prompt == "a blue ball" and second.accepted.at_last.guidance_scale == 3.0
+    assert len({one.generation, first.generation, second.generation}) == 3
+    drain_all(store)
+    assert store.request(one.id).state == "done"
+
+
+def test_a_request_in_a_batch_is_made_by_its_run(store):
+    one = store.submit(accepted(0))
+    batch = store.seal_batch([one.id], 60.0)
+    assert store.fork(one.id, BLUE, 0).batch == batch.id
+    (claim,) = store.claim(batch.id, "run", LEASE_S)
+    assert claim.request.request.prompt == "a blue ball"
+
+
+def test_only_what_has_not_ended_is_changed(store):
+    one = store.submit(accepted(0)).id
+    store.cancel(one)
+    for change in (lambda: store.fork(one, BLUE, 0), lambda: store.plan(one, {"priority": "batch"})):
+        with pytest.raises(StoreConflict, match="is cancelled"):
+            change()
+    with pytest.raises(RecordNotFound):
+        store.fork(new_id(), BLUE, 0)
+
+
+def test_a_priority_moves_a_request_as_if_it_had_come_with_that(store):
+    ids = [store.submit(accepted(seed)).id for seed in range(3)]
+    moved = store.plan(ids[2], {"priority": "interactive"})
+    assert (moved.priority, moved.accepted.request.priority) == ("interactive", "interactive")
+    assert [record.id for record in store.waiting()] == [ids[2], ids[0], ids[1]]
+    back = store.plan(ids[2], {"priority": "standard"})
+    assert [record.id for record in store.waiting()] == ids and len(list(store._queue.entries())) == 3
+    assert back.generation == store.request(ids[2]).generation == moved.generation
+
+
+def test_a_deadline_counts_from_acceptance(records):
+    store = Store(records)
+    one = store.submit(accepted(0, deadline=5.0))
+    assert store.plan(one.id, {"deadline": 60.0}).deadline_at == one.submitted_at + 60.0
+
+
+def fork_one(store: Store, request_id: str) -> None:
+    store.fork(request_id, BLUE, 1)
+
+
+def move_one(store: Store, request_id: str) -> None:
+    store.plan(request_id, {"priority": "interactive", "deadline": 5000.0})
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
+@pytest.mark.parametrize("change", [fork_one, move_one])
+@pytest.mark.parametrize("claimed", [False, True], ids=["waiting", "claimed"])
+def test_a_death_before_any_write_leaves_it_changed_or_as_it_was(claimed, change, backwards):
+    writes_left, died, prompts = 0, True, set()
+    while died:
+        clock, ends = Clock(), Counter()
+        inner = MemoryRecordStore(clock)
+        store = Store(WatchedRecordStore(inner, ends))
+        first = accepted(0)
+        one, joined = store.submit(first).id, store.submit(twin(first)).id
+        old = store.claim([one], "worker", LEASE_S) if claimed else []
+        try:
+            change(Store(WatchedRecordStore(inner, ends, writes_left, backwards)), one)
+            died = False
+        except Crash:
+            died, writes_left = True, writes_left + 1
+        store = Store(WatchedRecordStore(inner, ends))
+        for claim in old:
+            store.publish(claim, f"video of {claim.request.fingerprint}".encode(), {})
+        clock.pass_(700)
+        drain_all(store)
+        mine, theirs = store.request(one), store.request(joined)
+        assert mine.state == theirs.state == "done"
+        assert mine.accepted is not None
+        prompts.add(mine.accepted.at_last.prompt)
+        for record, fingerprint in ((mine, mine.accepted.fingerprint), (theirs, first.fingerprint)):
+            assert store.read_video(record.video or "") == f"video of {fingerprint}".encode()
+        store.recover()
+        assert store.waiting() == [] and list(store._queue.entries()) == [] and set(ends.values()) == {1}
+    assert writes_left > 1
+    assert prompts == ({"a red ball", "a blue ball"} if change is fork_one else {"a red ball"})

@@ -1,0 +1,98 @@
+"""A request that is asked otherwise while it lives: when it is to be made, or what its video shows from a step on.
+
+Of what its video shows, a change makes a fork: the request leaves the generation that it waits for, which goes on if
+others do too, and waits for one of its own, which nobody else ever finds. Whoever makes that begins at step 0 and comes
+to the change at its step; what was made so far may be carried over instead. What the request waits for stands in its
+record alone, so it changes in the one write of that; what points to the record is written before, or removed after.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from videogen.errors import StoreConflict
+from videogen.requests import AcceptedRequest
+from videogen.store.contention import until_swapped
+from videogen.store.primitives import Condition, Is, Record, RecordStore, Set, Write, every
+from videogen.store.queue import LIVE, RequestQueue
+from videogen.store.records import RequestRecord
+from videogen.store.turns import moved
+
+
+class Forking:
+    """Changes of live requests."""
+
+    def __init__(self, records: RecordStore, queue: RequestQueue) -> None:
+        self.records, self.queue = records, queue
+
+    def fork(self, request_id: str, fields: Mapping[str, str | float], step: int) -> RequestRecord:
+        """Changes parameters from `step` on, or from the request's last change on if that is later.
+
+        Raises RecordNotFound, or StoreConflict for one that has ended.
+        """
+
+        def changed(record: RequestRecord, accepted: AcceptedRequest) -> RequestRecord:
+            accepted = accepted.changed(step, fields)
+            return replace(record, accepted=accepted, generation=self.queue.generations.key(accepted), joined=False)
+
+        return self._change(request_id, changed)
+
+    def plan(self, request_id: str, fields: Mapping[str, str | float]) -> RequestRecord:
+        """Changes priority, deadline or both. A priority moves it in its line, as if it had come with that.
+
+        Raises RecordNotFound, or StoreConflict for one that has ended.
+        """
+
+        def changed(record: RequestRecord, accepted: AcceptedRequest) -> RequestRecord:
+            request = accepted.request.model_copy(update=dict(fields))
+            return replace(
+                record,
+                accepted=accepted.model_copy(update={"request": request}),
+                priority=request.priority,
+                turn=moved(record.turn, record.priority, request.priority),
+                deadline_at=None if request.deadline is None else record.submitted_at + request.deadline,
+            )
+
+        return self._change(request_id, changed)
+
+    def _change(
+        self, request_id: str, changed: Callable[[RequestRecord, AcceptedRequest], RequestRecord]
+    ) -> RequestRecord:
+        def attempt() -> RequestRecord | None:
+            before = self.queue.get(request_id)
+            if not before.is_live or before.accepted is None:
+                raise StoreConflict(f"request {request_id} is {before.state}: only what has not ended can be changed")
+            after = changed(before, before.accepted)
+            return after if self._write(before, after) else None
+
+        after = until_swapped(attempt, f"request {request_id}")
+        self.records.flush()
+        return self.queue.get(after.id)
+
+    def _write(self, before: RequestRecord, after: RequestRecord) -> bool:
+        generations, live = self.queue.generations, self.queue.live
+        known = self.records.read("request", before.id)
+        if known is None or known.bins.get("generation") != before.generation:
+            return False
+        forks, moves = after.generation != before.generation, after.turn != before.turn
+        first = [generations.wait(after.generation, after.id)] if forks else []
+        first += [live.put(after.lane, after.turn, after.id, after.submitted_at)] if moves else []
+        self.records.write_many(first)
+        operations = (*_operations(after), *((Set("joined", None),) if forks else ()))
+        done = self.records.write(Write("request", after.id, operations, "never", _as_read(known)))
+        if done is None:
+            return False
+        last = [generations.stop_waiting(before.generation, before.id)] if forks else []
+        last += [live.remove(before.lane, before.turn, before.id)] if moves else []
+        self.records.write_many(last)
+        return True
+
+
+def _operations(record: RequestRecord) -> tuple[Set, ...]:
+    names = ("generation", "priority", "turn", "deadline_at")
+    body = record.accepted.to_json() if record.accepted else None
+    return (*(Set(name, getattr(record, name)) for name in names), Set("accepted", body))
+
+
+def _as_read(record: Record) -> Condition:
+    """Nobody changed it since, nor has it ended."""
+    return every(LIVE, Is("accepted", record.bins.get("accepted")))
