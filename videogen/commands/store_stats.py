@@ -58,8 +58,9 @@ def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
         ("dead letters", f"{stats.dead_letters:,}"),
         ("videos", f"{stats.videos:,}, {stats.video_bytes:,} bytes"),
         ("champions", _counts(stats.champions)),
-        ("records", _counts(backend.records or {})),
     ]
+    if backend.records is not None:
+        found.append(("records", _counts(backend.records)))
     if backend.missed is not None:
         found.append(("missed by the other", f"{backend.missed:,} records"))
     found += [("copy of", f"{replica.source}, {replica.lag_s:,.0f} s behind") for replica in stats.replicas]
