@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-NEAR = 1.02
+NEAR = 1.01
 """Of two batch sizes whose rates are this close, the smaller is as good."""
 
 
