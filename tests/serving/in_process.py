@@ -16,7 +16,9 @@ from videogen.serving.making import Maker
 from videogen.serving.observing import Ended, Observer
 from videogen.serving.preparing import synthetic
 from videogen.serving.service import Service
+from videogen.serving.swapping import Swapper
 from videogen.serving.versions import Versions
+from videogen.serving.wishes import Wishes
 from videogen.store.store import Store
 
 CALLER = Caller("default", None, frozenset({"user", "admin"}))
@@ -46,18 +48,21 @@ async def served(
     limits: ServiceLimits | None = None,
     observer: Observer | None = None,
     name: str = "me",
+    following: Callable[[Maker], Swapper | None] = lambda maker: None,
+    wishes: Wishes | None = None,
+    grace_s: float = 5.0,
 ) -> AsyncIterator[Service]:
     with ThreadPoolExecutor(4) as executor:
         config = EngineConfig(synthetic=device)
         maker = Maker(
             store, config, Versions(), Changes(), name, executor, observer or Observer(), limits=making or Making()
         )
-        service = Service(maker, limits)
+        service = Service(maker, limits, swapper=following(maker), wishes=wishes)
         await maker.start(*synthetic())
         try:
             yield service
         finally:
-            await service.stop(5.0)
+            await service.stop(grace_s)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -69,7 +69,7 @@ def test_a_burst_of_requests_is_not_all_claimed_by_the_replica_that_accepts_it()
             asked = [service.submit({"prompt": "a red ring", "seed": seed}, CALLER) for seed in range(50)]
             await asyncio.gather(*asked)
             await asyncio.sleep(0.3)
-            assert len(service.maker.in_hand) == 4
+            assert len(service.maker.work.in_hand) == 4
             service.maker.engine.resume()
 
     run(test)

@@ -85,13 +85,15 @@ def test_a_reload_that_succeeds_takes_away_the_warning_of_the_failure_before_it(
         return replace(version, label="synthetic@2", version_digest=digest), replace(to_load, version_digest=digest)
 
     async def test() -> None:
-        async with served(store, Synthetic(fixed_s=0.005, each_s=0.0)) as service:
-            service.swapper = Swapper(service.maker, "synthetic", prepare, lambda *_: True)
+        def following(maker):
+            return Swapper(maker, "synthetic", prepare, lambda *_: True)
+
+        async with served(store, Synthetic(fixed_s=0.005, each_s=0.0), following=following) as service:
             store.promote("synthetic", Champion(digest, "synthetic@2"), 0)
-            await service.swapper.look()
-            assert "cannot be had" in service.warnings[0]
+            await service.admin.swapper.look()
+            assert "cannot be had" in service.readiness.warnings[0]
             there.append(True)
-            assert (await service.reload())["serving"] == "synthetic@2"
-            assert not service.warnings
+            assert (await service.admin.reload())["serving"] == "synthetic@2"
+            assert not service.readiness.warnings
 
     run(test)

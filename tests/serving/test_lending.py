@@ -54,12 +54,12 @@ def test_who_lends_again_what_a_dead_run_lent_gets_it_although_that_runs_call_en
             batch = sealed(store, 3)
             service.maker.engine.pause()
             claims = store.claim(batch, "run", 60.0)
-            dead = service.execute(leases(claims))
+            dead = service.admin.execute(leases(claims))
             hears = asyncio.ensure_future(anext(dead))
-            await until(lambda: len(service.maker.in_hand) == 3)
+            await until(lambda: len(service.maker.work.in_hand) == 3)
             store.release(claims)
             again = store.claim(batch, "run", 60.0)
-            second = asyncio.ensure_future(ends(service.execute(leases(again))))
+            second = asyncio.ensure_future(ends(service.admin.execute(leases(again))))
             assert (await hears).retry, "it is another's by now"
             await dead.aclose()
             service.maker.engine.resume()
@@ -74,11 +74,11 @@ def test_lent_work_that_a_request_goes_before_does_not_have_it_refused(lent, ask
         store = Store(MemoryRecordStore())
         async with served(store, Synthetic(fixed_s=0.04, each_s=0.0, largest=1)) as service:
             claims = store.claim(sealed(store, 100, priority=lent), "run", 60.0, limit=100)
-            told = asyncio.ensure_future(ends(service.execute(leases(claims))))
-            await until(lambda: len(service.maker.in_hand) == 100)
+            told = asyncio.ensure_future(ends(service.admin.execute(leases(claims))))
+            await until(lambda: len(service.maker.work.in_hand) == 100)
             job = await service.submit({"prompt": "a red ring", "priority": asked, "deadline": 8.0}, CALLER)
             assert (await end_of(service, job.id)).status == "completed"
-            assert len(service.maker.in_hand) > 10, "of 16 s of work"
+            assert len(service.maker.work.in_hand) > 10, "of 16 s of work"
             told.cancel()
 
     run(test)
@@ -89,8 +89,8 @@ def test_lent_work_that_goes_before_a_request_counts():
         store = Store(MemoryRecordStore())
         async with served(store, Synthetic(fixed_s=0.04, each_s=0.0, largest=1)) as service:
             claims = store.claim(sealed(store, 100, priority="interactive"), "run", 60.0, limit=100)
-            told = asyncio.ensure_future(ends(service.execute(leases(claims))))
-            await until(lambda: len(service.maker.in_hand) == 100)
+            told = asyncio.ensure_future(ends(service.admin.execute(leases(claims))))
+            await until(lambda: len(service.maker.work.in_hand) == 100)
             with pytest.raises(Overloaded, match="deadline"):
                 await service.submit({"prompt": "a red ring", "deadline": 4.0}, CALLER)
             told.cancel()
@@ -104,7 +104,7 @@ def test_what_cannot_be_published_is_told(count):
         store = Store(Contended())
         async with served(store, Synthetic(fixed_s=0.01)) as service:
             claims = store.claim(sealed(store, count), "run", 60.0)
-            told = await ends(service.execute(leases(claims)))
+            told = await ends(service.admin.execute(leases(claims)))
             assert [(item.code, item.retry) for item in told] == [("not_published", True)] * count
 
     run(test)

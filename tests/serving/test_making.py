@@ -48,15 +48,15 @@ def test_an_engine_process_that_dies_while_it_comes_up_has_one_successor_and_no_
         assert first is not None
         os.kill(first, signal.SIGKILL)
         await until(lambda: maker.engine.alive and maker.engine.pid != first)
-        assert not service.ready
+        assert not service.readiness.ready
         started = {first, maker.engine.pid}
         os.kill(engines().pop(), signal.SIGKILL)
         ids.append((await service.submit({"prompt": "a red ring", "seed": 99}, CALLER)).id)
-        await until(lambda: started.add(maker.engine.pid) or service.ready)
+        await until(lambda: started.add(maker.engine.pid) or service.readiness.ready)
         for job_id in ids:
             ends = [job async for job in service.watch(job_id, CALLER)]
             assert ends[-1].status == "completed", ends[-1]
-        assert maker.restarts == 1 and engines() == {maker.engine.pid}
+        assert maker.reviver.restarts == 1 and engines() == {maker.engine.pid}
         assert len(started - {None}) == 3, "two successors ended each other"
         await service.stop(5.0)
 
@@ -96,7 +96,7 @@ def test_a_job_that_kills_the_engine_process_before_that_tells_of_it_fails_alone
             deaths = sum(job.request["request"]["prompt"] == POISON for job in given)
             assert deaths <= store.limits.max_attempts * (MOST_DEATHS + 1)
             assert heard.outcomes == {job.id: "completed" for job in ends} | {poisoned.id: "failed"}
-            await until(lambda: service.ready)
+            await until(lambda: service.readiness.ready)
 
     run(test)
 
@@ -128,15 +128,15 @@ def test_a_job_whose_deadline_passes_ends_as_expired_and_its_callers_and_observe
         async with served(store, Synthetic(fixed_s=0.01), observer=heard) as service:
             service.maker.engine.pause()
             if waits == "in the store":
-                service.maker.down = "nothing is taken"
+                service.maker.work.down = "nothing is taken"
             job = await service.submit({"prompt": "a red ring", "deadline": 1.0}, CALLER)
-            assert bool(service.maker.in_hand) == (waits == "in the engine")
+            assert bool(service.maker.work.in_hand) == (waits == "in the engine")
             end = await end_of(service, job.id)
             assert (end.state, end.error.code) == ("expired", "deadline_exceeded")
             await until(lambda: heard.ends)
-            await until(lambda: not service.maker.in_hand)
+            await until(lambda: not service.maker.work.in_hand)
             assert heard.outcomes == {job.id: "expired"}
-            service.maker.down = None
+            service.maker.work.down = None
 
     run(test)
 

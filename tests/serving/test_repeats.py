@@ -9,6 +9,7 @@ from tests.serving.in_process import CALLER, end_of, run, served, until
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.repeats import Repeats
 from videogen.serving.service import Service
+from videogen.serving.wishes import Wishes
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 
@@ -18,8 +19,9 @@ QUICK = Synthetic(fixed_s=0.005)
 
 @asynccontextmanager
 async def repeating(device: Synthetic, *, gated: bool = True) -> AsyncGenerator[tuple[Service, Repeats]]:
-    async with served(Store(MemoryRecordStore()), device) as service:
-        service.repeats = repeats = Repeats(service, quiet_s=0.2, look_s=0.05)
+    wishes = Wishes()
+    async with served(Store(MemoryRecordStore()), device, wishes=wishes) as service:
+        repeats = Repeats(service, wishes, quiet_s=0.2, look_s=0.05)
         current = service.versions.current
         assert current is not None
         service.versions.admit(dataclasses.replace(current, ungated=not gated))
@@ -36,9 +38,9 @@ async def asked_twice_then_another_version(service: Service) -> None:
     current = service.versions.current
     assert current is not None
     service.versions.drop(current.version_digest)
-    to_load = service.maker._to_load[current.version_digest]
+    to_load = service.maker.reviver.to_load[current.version_digest]
     new = dataclasses.replace(current, version_digest="f" * 64, label="synthetic@2")
-    await service.maker.load(new, dataclasses.replace(to_load, version_digest="f" * 64, label=new.label))
+    await service.maker.reviver.load(dataclasses.replace(to_load, version_digest="f" * 64, label=new.label))
     service.versions.admit(new)
 
 

@@ -138,7 +138,7 @@ async def answered(service, seed):
 def test_without_room_for_both_the_old_one_ends_its_work_and_comes_back_if_the_new_one_fails(versions, tmp_path):
     async def run():
         async with without_room(versions, tmp_path) as service:
-            swapper, store = service.swapper, service.store
+            swapper, store = service.admin.swapper, service.store
             jobs = [asyncio.create_task(answered(service, seed)) for seed in range(8)]
             await asyncio.sleep(0.05)
             champions.promote(store, versions.two)
@@ -150,14 +150,14 @@ def test_without_room_for_both_the_old_one_ends_its_work_and_comes_back_if_the_n
             ends = await asyncio.gather(*jobs)
             assert {end.status for end in ends} == {"completed"}
             assert {end.label for end in ends} == {versions.one.label, versions.two.label}
-            assert list(service.versions.loaded) == [versions.two.version_digest] and not service.warnings
+            assert list(service.versions.loaded) == [versions.two.version_digest] and not service.readiness.warnings
             champions.promote(store, versions.grey)
             swap = asyncio.create_task(swapper.look())
             while service.versions.current.label != versions.grey.label:
                 await asyncio.sleep(0.01)
             meanwhile = asyncio.create_task(answered(service, 1000))
             await swap
-            assert service.ready and "one colour" in service.warnings[0]
+            assert service.readiness.ready and "one colour" in service.readiness.warnings[0]
             assert service.versions.current.label == versions.two.label
             assert (await answered(service, 1001)).status == "completed"
             failed = await meanwhile

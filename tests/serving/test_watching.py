@@ -35,7 +35,7 @@ def test_a_job_that_is_made_here_is_followed_by_its_steps_and_looked_up_at_its_e
             assert [changed.progress for changed in seen] == sorted(changed.progress for changed in seen)
             assert {changed.state for changed in seen[:-1]} == {"running"} and len(seen) > 5
             assert seen[-1].status == "completed" and seen[-1].video is not None
-            content = b"".join([piece async for piece in service.content_of(seen[-1]).stream()])
+            content = b"".join([piece async for piece in service.contents.of(seen[-1]).stream()])
             assert len(content) == seen[-1].video.size
 
     run(test)

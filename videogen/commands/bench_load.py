@@ -7,12 +7,12 @@ import secrets
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
+from videogen.commands import load_options as options
 from videogen.errors import InvalidRequest
 from videogen.opening import require
 from videogen.scheduling.arrivals import poisson
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from videogen.loads.answers import Face
     from videogen.loads.calls import Call
     from videogen.loads.measured import Measured, Summary
+    from videogen.scheduling.arrivals import Kind
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Measure the inference service.")
 
@@ -35,48 +36,25 @@ def measure() -> None:
 
 @bench.command()
 def load(
-    url: Annotated[str | None, typer.Argument(metavar="URL", help="[default: where `videogen serve` is]")] = None,
-    rate: Annotated[float, typer.Option(min=0.001, max=100_000, help="Requests a second, on average.")] = 5.0,
-    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="For which requests are sent.")] = 30.0,
-    uniform: Annotated[bool, typer.Option("--uniform", help="At equal distances, not at random (Poisson).")] = False,
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            help="Arrivals to replay instead of --rate, --seconds and --mix: lines of JSON, such as "
-            '`{"at": 0.25, "priority": "batch", "steps": 8, "deadline": 2}`.'
-        ),
-    ] = None,
-    mix: Annotated[
-        str | None,
-        typer.Option(help="Classes, NAME:SHARE or NAME:SHARE:STEPS; a priority's name sets the priority."),
-    ] = None,
-    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that asks what was asked before.")] = 0.0,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Ask what the last such run asked; or what nobody ever asked.")
-    ] = False,
-    deadline: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds, sent with each request: the service may refuse it.")
-    ] = None,
-    slo: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds within which an answer is good: for goodput and budget.")
-    ] = None,
-    objective: Annotated[
-        float, typer.Option(min=0, max=0.999999, help="Share that shall be good; the rest is the error budget.")
-    ] = 0.99,
-    face: Annotated[Literal["http", "grpc"], typer.Option(help="POST /v1/videos/sync, or Generate.")] = "http",
-    prompt: Annotated[
-        str | None, typer.Option(help="The same for all. [default: what videogen-tiny knows, another each time]")
-    ] = None,
-    connections: Annotated[
-        int, typer.Option(min=1, max=60_000, help="At most so many wait at once; what would be more counts as failed.")
-    ] = 1000,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a request has failed.")] = 60.0,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="VIDEOGEN_API_KEY", show_envvar=True, help="None is needed on loopback.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same arrivals, classes and prompts.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all of it, each request too, here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write a chart of the latencies to this SVG file.")] = None,
+    url: options.Url = None,
+    rate: options.Rate = 5.0,
+    seconds: options.Seconds = 30.0,
+    uniform: options.Uniform = False,
+    trace: options.Trace = None,
+    mix: options.Mix = None,
+    duplicates: options.Duplicates = 0.0,
+    cache: options.Cache = False,
+    deadline: options.Deadline = None,
+    slo: options.Slo = None,
+    objective: options.Objective = 0.99,
+    face: options.FaceName = "http",
+    prompt: options.Prompt = None,
+    connections: options.Connections = 1000,
+    timeout: options.Timeout = 60.0,
+    api_key: options.ApiKey = None,
+    seed: options.Seed = 0,
+    json_file: options.JsonFile = None,
+    plot: options.Plot = None,
 ) -> None:
     """Ask the service for videos at a given rate, and tell what its users would see.
 
@@ -100,25 +78,16 @@ def load(
     """
     if plot and plot.suffix != ".svg":
         raise InvalidRequest("plot", str(plot), "a file that ends in .svg")
-    from videogen.loads import calls as loads
+    from videogen.loads.calls import kinds, plan
 
     if trace and (uniform or mix):
         raise InvalidRequest("trace", str(trace), "without --uniform and --mix: its lines say when and of which class")
-    if trace:
-        replayed = loads.replayed(trace, deadline)
-        times, own = [at for at, _ in replayed], [kind for _, kind in replayed]
-    else:
-        own, make = [], loads.uniform if uniform else partial(poisson, seed=seed)
-        times = list(make(rate, seconds))
-    calls = loads.plan(
-        times, loads.kinds(mix, deadline), own=own, repeats=duplicates, seed=seed,
-        first_seed=0 if cache else secrets.randbits(48), prompt=prompt,
-    )  # fmt: skip
-    with _progress(len(calls)) as tell:
-        try:
-            measured = asyncio.run(_play(face, url or DEFAULTS[face], api_key, calls, connections, timeout, tell))
-        except asyncio.CancelledError as error:
-            raise typer.Abort from error
+    times, own = _replayed(trace, deadline) if trace else (_drawn(rate, seconds, uniform, seed), [])
+    first_seed = 0 if cache else secrets.randbits(48)
+    calls = plan(
+        times, kinds(mix, deadline), own=own, repeats=duplicates, seed=seed, first_seed=first_seed, prompt=prompt
+    )
+    measured = _measured(face, url or DEFAULTS[face], api_key, calls, connections, timeout)
     if json_file:
         json_file.write_text(json.dumps(measured.as_plain(slo, objective)) + "\n")
     if plot:
@@ -128,6 +97,29 @@ def load(
     _tell(measured, slo, objective)
     if measured.budget_spent(slo, objective) > 1 if slo else not measured.of("answered"):
         raise typer.Exit(1)
+
+
+def _drawn(rate: float, seconds: float, uniform: bool, seed: int) -> list[float]:
+    from videogen.loads import calls
+
+    return list(calls.uniform(rate, seconds) if uniform else poisson(rate, seconds, seed=seed))
+
+
+def _replayed(trace: Path, deadline: float | None) -> "tuple[list[float], list[Kind]]":
+    from videogen.loads import calls
+
+    arrivals = calls.replayed(trace, deadline)
+    return [at for at, _ in arrivals], [kind for _, kind in arrivals]
+
+
+def _measured(
+    face: str, url: str, api_key: str | None, calls: "list[Call]", connections: int, timeout_s: float
+) -> "Measured":
+    with _progress(len(calls)) as tell:
+        try:
+            return asyncio.run(_play(face, url, api_key, calls, connections, timeout_s, tell))
+        except asyncio.CancelledError as error:
+            raise typer.Abort from error
 
 
 async def _play(

@@ -25,6 +25,7 @@ from videogen.serving.service import Service
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import Tracing
 from videogen.serving.versions import ServedVersion, Versions
+from videogen.serving.wishes import Wishes
 from videogen.settings import Settings
 from videogen.store.backends.catalog import open_records
 from videogen.store.records import StoreLimits
@@ -107,7 +108,8 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
         maker = Maker(store, config, Versions(), Changes(), holder, executor, observers, provenance=provenance)
         room = partial(fits, artifacts=artifacts, device=device)
         swapper = Swapper(maker, serving.model.partition("@")[0], get, room) if serving.follows else None
-        service = Service(maker, serving.limits, observers, swapper, overview)
+        wishes = Wishes() if serving.repeats else None
+        service = Service(maker, serving.limits, observers, swapper, overview, wishes)
         observers.add(service.admission)
         try:
             yield Core(serving, store, executor, metrics, observers, device, maker, swapper, service, get)

@@ -57,7 +57,7 @@ class Bringer:
         return pid is None or await self.maker.call(lambda: self.fits(digest, loaded, pid))
 
     async def _load(self, version: ServedVersion, to_load: VersionToLoad) -> None:
-        await self.maker.load(version, to_load)
+        await self.maker.reviver.load(to_load)
         try:
             await self._probe(version)
         except VideogenError:
@@ -66,7 +66,7 @@ class Bringer:
 
     async def _probe(self, version: ServedVersion) -> None:
         """Time in which somebody else has the device for itself is not the version's."""
-        limit_s = PROBE_S + PROBE_TIMES * version.spec.num_inference_steps * self.maker.step_s
+        limit_s = PROBE_S + PROBE_TIMES * version.spec.num_inference_steps * self.maker.speed.step_s
         while True:
             try:
                 return await probe(self.maker.engine, version, limit_s)
@@ -86,7 +86,7 @@ class Bringer:
             versions.current = old
             raise
         versions.drop(old.version_digest)
-        self.maker.down = f"{version.label} is loaded in the place of {old.label}: there is no room for both"
+        self.maker.work.down = f"{version.label} is loaded in the place of {old.label}: there is no room for both"
         try:
             await self._unload(old.version_digest)
             await self._load(version, to_load)
@@ -94,7 +94,7 @@ class Bringer:
             await self._restore(old, old_to_load)
             raise
         finally:
-            self.maker.down = None
+            self.maker.work.down = None
 
     async def _drain(self, old: ServedVersion) -> None:
         try:
@@ -110,7 +110,7 @@ class Bringer:
         pause, slowest = PAUSE_S
         while True:
             try:
-                await self.maker.load(old, to_load)
+                await self.maker.reviver.load(to_load)
                 self.maker.versions.admit(old)
                 return
             except EngineError as error:
@@ -121,9 +121,7 @@ class Bringer:
     async def _is_needed(self, digest: str) -> bool:
         """Does anybody wait for a version, wherever it is made, or is anything of it in hand here?"""
         maker = self.maker
-        if any(held.claim.request.version_digest == digest for held in maker.in_hand.values()):
-            return True
-        return await maker.call(lambda: maker.store.is_awaited(digest))
+        return maker.work.has_of(digest) or await maker.call(lambda: maker.store.is_awaited(digest))
 
     async def _unload(self, digest: str) -> None:
         """Frees a version; what was cancelled of it ends first, at its next boundary."""

@@ -22,6 +22,10 @@ class Changes:
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[News]] = defaultdict(set)
 
+    def __len__(self) -> int:
+        """Keys that somebody waits for."""
+        return len(self._waiting)
+
     def tell(self, key: str, *, in_store: bool = True) -> None:
         for news in self._waiting.get(key, ()):
             news.in_store |= in_store

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from videogen.errors import VideogenError
 from videogen.serving.in_hand import Making
-from videogen.serving.results import Call
+from videogen.serving.store_calls import Call
 from videogen.store.records import Claim
 from videogen.store.store import Store
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from videogen.client.results import News
 from videogen.requests import AcceptedRequest
+from videogen.scheduling.job import Priority
 from videogen.serving.views import accepted_at
 from videogen.store.records import Claim
 
@@ -41,6 +42,10 @@ class InHand:
     progress: float = 0.0
     first_step_at: float | None = None
     is_given: bool = False
+
+    @property
+    def priority(self) -> Priority:
+        return self.claim.request.request.priority
 
 
 def left(accepted: AcceptedRequest) -> float | None:

@@ -1,49 +1,74 @@
 """What a run has leased is made here for it, beside the queue."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
 from videogen.errors import RecordNotFound
 from videogen.requests import AcceptedRequest
-from videogen.serving.making import Maker
+from videogen.serving.store_calls import Call
 from videogen.serving.versions import Versions
 from videogen.serving.views import UNGATED
+from videogen.serving.workload import Workload
 from videogen.store.records import Claim
+from videogen.store.store import Store
 
 
-async def borrow(maker: Maker, leases: Sequence[Leased]) -> AsyncGenerator[News]:
-    """Makes them and publishes under the run's tokens; what cannot be made here is handed back at once.
+class Lending:
+    """One replica's."""
 
-    The run keeps its leases alive and tells the store of failures: should this process die, it still holds them. Raises
-    RecordNotFound if one of the requests is not in this store.
-    """
-    given = {lease.generation: lease for lease in leases}
-    records = await maker.call(lambda: maker.store.find([lease.request_id for lease in leases]))
-    found = [record for record in records if record is not None]
-    if missing := {lease.request_id for lease in leases} - {record.id for record in found}:
-        raise RecordNotFound(f"there is no request {min(missing)}")
-    accepted = {record.generation: record.accepted for record in found if record.accepted is not None}
-    news: asyncio.Queue[News] = asyncio.Queue()
-    left, lent = set(given), dict[str, Claim]()
-    for generation, lease in given.items():
-        request = accepted.get(generation)
-        if request is None:
-            news.put_nowait(ExecuteFailed(generation, "not_found", "its request is damaged", False))
-        elif why := _why_not(maker.versions, request):
-            news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
+    def __init__(self, store: Store, call: Call, versions: Versions, work: Workload) -> None:
+        self.store, self.call, self.versions, self.work = store, call, versions, work
+
+    async def borrow(self, leases: Sequence[Leased]) -> AsyncGenerator[News]:
+        """Makes them and publishes under the run's tokens; what cannot be made here is handed back at once.
+
+        The run keeps its leases alive and tells the store of failures: should this process die, it still holds them.
+        Raises RecordNotFound if one of the requests is not in this store.
+        """
+        given = {lease.generation: lease for lease in leases}
+        accepted = await self._accepted(leases)
+        news: asyncio.Queue[News] = asyncio.Queue()
+        left, lent = set(given), dict[str, Claim]()
+        for generation, lease in given.items():
+            request = accepted.get(generation)
+            if request is None:
+                news.put_nowait(ExecuteFailed(generation, "not_found", "its request is damaged", False))
+            elif why := _why_not(self.versions, request):
+                news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
+            else:
+                lent[generation] = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
+                self._lend(lent[generation], news.put_nowait)
+        try:
+            while left:
+                item = await news.get()
+                if not isinstance(item, Executing):
+                    left.discard(item.generation)
+                yield item
+        finally:  # what others lent since is not touched
+            for generation in left & lent.keys():
+                self.work.drop(lent[generation])
+
+    async def _accepted(self, leases: Sequence[Leased]) -> dict[str, AcceptedRequest]:
+        """By generation, without those that are damaged."""
+        records = await self.call(lambda: self.store.find([lease.request_id for lease in leases]))
+        found = [record for record in records if record is not None]
+        if missing := {lease.request_id for lease in leases} - {record.id for record in found}:
+            raise RecordNotFound(f"there is no request {min(missing)}")
+        return {record.generation: record.accepted for record in found if record.accepted is not None}
+
+    def _lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
+        """Has it made, or hands it back at once."""
+        if (before := self.work.in_hand.get(claim.request.id)) is not None:
+            self.work.drop(before.claim)
+            self.work.hand_back([before], "its lease is another's by now")
+        held = self.work.add(claim, hear)
+        if self.work.gives:
+            self.work.give_waiting()
         else:
-            lent[generation] = Claim(generation, lease.token, lease.attempt, request, lease.holder, lease.lease_s)
-            maker.lend(lent[generation], news.put_nowait)
-    try:
-        while left:
-            item = await news.get()
-            if not isinstance(item, Executing):
-                left.discard(item.generation)
-            yield item
-    finally:
-        maker.take_back([claim for generation, claim in lent.items() if generation in left])
+            why = self.work.down or "a job that may end the engine process is tried alone"
+            self.work.hand_back([held], why)
 
 
 def _why_not(versions: Versions, request: AcceptedRequest) -> str | None:

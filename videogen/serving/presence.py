@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from videogen.errors import VideogenError
+from videogen.serving.store_calls import Call
 from videogen.store.servers import LIVE_S, Server
 from videogen.store.store import Store
 
@@ -22,7 +23,7 @@ class Presence:
         self.store, self.stands, self.unserved_s = store, stands, unserved_s
         self._unserved_since: dict[str, float] = {}
 
-    async def keep(self, call: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    async def keep(self, call: Call) -> None:
         """Tells and looks, for ever; `call` runs what asks the store."""
         looked_at = time.monotonic()
         while True:

@@ -1,6 +1,7 @@
 """A version's first requests, which it must answer well before it gets anybody's."""
 
 import asyncio
+import dataclasses
 
 from videogen.errors import EngineUnavailable, GenerationFailed, UndecodableVideo
 from videogen.evaluation import evaluation_prompts, questions
@@ -33,9 +34,7 @@ async def probe(engine: EngineProcess, version: ServedVersion, limit_s: float) -
 
 
 def _job(accepted: AcceptedRequest, limit_s: float) -> EngineJob:
-    return EngineJob(
-        accepted.id, accepted.version_digest, accepted.model_dump(mode="json"), "probe", "interactive", limit_s
-    )
+    return dataclasses.replace(EngineJob.of(accepted, limit_s), tenant="probe", priority="interactive")
 
 
 def _look(accepted: AcceptedRequest, finished: Finished) -> None:

@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from videogen.client.results import Executed, ExecuteFailed
 from videogen.errors import VideogenError
@@ -15,17 +15,11 @@ from videogen.serving.engine.messages import Finished
 from videogen.serving.in_hand import InHand, left
 from videogen.serving.observing import Observer, Outcome
 from videogen.serving.reporting import ended
+from videogen.serving.store_calls import Call
 from videogen.store.records import Json
 from videogen.store.store import Store
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class Call(Protocol):
-    """Runs a store call where it blocks nobody."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class Results:

@@ -77,11 +77,10 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
     http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
     answering = asyncio.create_task(http.serve([listening]))
-    works = {"webhooks": webhooks.run, "watching the store": lambda: watch_store(service)}
+    works = {"webhooks": webhooks.run, "watching the store": lambda: watch_store(store, service.readiness)}
     works |= {"following the champion": core.swapper.follow} if core.swapper else {}
-    if serving.repeats:
-        service.repeats = Repeats(service)
-        works["making ahead"] = service.repeats.run
+    if service.wishes is not None:
+        works["making ahead"] = Repeats(service, service.wishes).run
     beside = [asyncio.create_task(lasting(work, name)) for name, work in works.items()]
     try:
         await grpc.start()

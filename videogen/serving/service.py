@@ -11,32 +11,28 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
 
-from videogen.client.results import Claim as Leased
-from videogen.client.results import News
-from videogen.errors import InvalidRequest, Overloaded, RecordExpired, StoreConflict, StoreUnavailable
+from videogen.errors import InvalidRequest, Overloaded
 from videogen.requests import AcceptedRequest
+from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
-from videogen.serving.in_hand import InHand
+from videogen.serving.contents import Contents
 from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
-from videogen.serving.lending import borrow
 from videogen.serving.looking import Looking
 from videogen.serving.making import Maker
 from videogen.serving.observing import Observer, Submitted
 from videogen.serving.overview import Overview
+from videogen.serving.readiness import Readiness
 from videogen.serving.reporting import ended
+from videogen.serving.sessions import Sessions
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import carried
 from videogen.serving.views import REMIXED_FROM
+from videogen.serving.wishes import Wishes
 from videogen.store.idempotency import Idempotency
-from videogen.store.records import Claim, Json, RequestRecord
-from videogen.store.sessions import Session
-
-if TYPE_CHECKING:
-    from videogen.serving.repeats import Repeats
+from videogen.store.records import Claim, RequestRecord
 
 SOURCE = "videogen serve"
 """Who submitted, as the store keeps it."""
@@ -60,42 +56,16 @@ class Service:
         observer: Observer | None = None,
         swapper: Swapper | None = None,
         overview: Overview | None = None,
+        wishes: Wishes | None = None,
     ) -> None:
-        self.swapper, self.overview = swapper, overview or Overview()
-        self.maker, self.store, self.versions = maker, maker.store, maker.versions
-        self.limits, self.observer = limits or ServiceLimits(), observer or maker.observer
-        self.admission = Admission(self.store, self.limits, maker.pace)
-        self.draining = False
-        self.away: str | None = None
-        """Why the store cannot be asked, None while it can."""
-        self.looking = Looking(self.store, self.admission, self.limits.price_per_hour)
-        self.repeats: Repeats | None = None
-        """Who makes what will probably be asked for again, where that is wanted."""
-
-    # State
-
-    @property
-    def live(self) -> bool:
-        return True
-
-    @property
-    def ready(self) -> bool:
-        return not self.reasons
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why it is not ready; empty when it is."""
-        why = [one for one in (self.maker.down, self.away) if one]
-        if self.draining:
-            why.append("the service is ending and takes no more requests")
-        return why
-
-    @property
-    def warnings(self) -> list[str]:
-        """What is amiss although requests are answered."""
-        return [self.swapper.failed] if self.swapper and self.swapper.failed else []
-
-    # Jobs
+        """`wishes` hears of all that is asked, where what will probably be asked for again is made ahead."""
+        self.maker, self.store, self.versions, self.work = maker, maker.store, maker.versions, maker.work
+        self.observer, self.wishes, limits = observer or maker.observer, wishes, limits or ServiceLimits()
+        self.readiness = Readiness(maker.work, swapper)
+        self.admin = Admin(maker, self.readiness, swapper, overview or Overview())
+        self.sessions, self.contents = Sessions(self.store, maker.call), Contents(self.store, maker.call)
+        self.admission = Admission(self.store, limits, maker.pace)
+        self.looking = Looking(self.store, self.admission, limits.price_per_hour)
 
     async def submit(self, fields: Mapping[str, Any], caller: Caller, idempotency_key: str | None = None) -> VideoJob:
         """Accepts a request, which is in the store when this returns.
@@ -103,7 +73,7 @@ class Service:
         `fields` as `videogen.requests.Request` has them; the tenant is the caller's. Raises InvalidRequest, and
         Overloaded if it could not be answered in time.
         """
-        if self.draining:
+        if self.readiness.draining:
             raise Overloaded("the service is ending and takes no more requests; another replica does", 1.0)
         key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(fields))
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
@@ -129,8 +99,8 @@ class Service:
             return self._told(job)
         asked = job.request
         self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
-        if self.repeats is not None:
-            self.repeats.asked(fields, caller)
+        if self.wishes is not None:
+            self.wishes.asked(fields, caller)
         if not job.has_ended:
             self.maker.deadlines.add(accepted, accepted_here=True)
         if cache == "hit":
@@ -148,12 +118,6 @@ class Service:
                 raise
         return accepted
 
-    @property
-    def work_s(self) -> float:
-        """Seconds of work that wait here for the device."""
-        stats = self.maker.stats
-        return 0.0 if stats is None else stats.work_s
-
     def _enter(
         self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, claims_it: bool
     ) -> tuple[AcceptedRequest, VideoJob, list[Claim]]:
@@ -169,18 +133,15 @@ class Service:
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
-        return await self._get(job_id, caller, waits=self._held(job_id) is None)
+        return await self._get(job_id, caller, waits=self.work.held(job_id) is None)
 
     async def _get(self, job_id: str, caller: Caller, *, waits: bool) -> VideoJob:
         looking = self.looking
         return self._told(await self.maker.call(lambda: looking.job(looking.own(job_id, caller), waits=waits)))
 
-    def _held(self, job_id: str) -> InHand | None:
-        return self.maker.in_hand.get(job_id) or self.maker.publishing.get(job_id)
-
     def _told(self, job: VideoJob) -> VideoJob:
         """With the progress that this replica knows of, of which the store hears seldom."""
-        held = self._held(job.id)
+        held = self.work.held(job.id)
         if held is None or job.has_ended or held.progress <= job.progress:
             return job
         return dataclasses.replace(
@@ -188,20 +149,14 @@ class Service:
         )
 
     async def list(
-        self,
-        caller: Caller,
-        *,
-        after: str | None = None,
-        limit: int = 20,
-        order: str = "desc",
+        self, caller: Caller, *, after: str | None = None, limit: int = 20, order: str = "desc"
     ) -> Page[VideoJob]:
         """The caller's jobs by the time of their acceptance, those beyond the job `after`; 1 to 100 of them."""
         if not 1 <= limit <= 100:
             raise InvalidRequest("limit", limit, "a whole number from 1 to 100")
         if order not in ("asc", "desc"):
             raise InvalidRequest("order", order, "asc or desc")
-
-        held = {*self.maker.in_hand, *self.maker.publishing}
+        held = {*self.work.in_hand, *self.work.publishing}
         page = await self.maker.call(lambda: self.looking.page(caller, held, after, limit, order == "desc"))
         return dataclasses.replace(page, data=tuple(map(self._told, page.data)))
 
@@ -251,7 +206,7 @@ class Service:
         With `last`, what the caller knows of it, only from the next change on. Without its place in the queue, which
         moves all the time, a job that waits costs little.
         """
-        held, looked = self._held(job_id), -math.inf
+        held, looked = self.work.held(job_id), -math.inf
         if last is not None and held is not None:
             generation, looked = held.claim.generation, time.monotonic()
         else:
@@ -260,14 +215,14 @@ class Service:
         with self.maker.changes.of(generation) as news:
             while last is None or not last.has_ended:
                 # Progress of what is made here is known here; the rest is in the store, as is what others do to it.
-                is_known = last is not None and self._held(job_id) is not None and not news.in_store
+                is_known = last is not None and self.work.held(job_id) is not None and not news.in_store
                 if is_known and time.monotonic() - looked < HELD_S:
                     job = self._told(last)
                     news.clear()
                 else:
                     looked = time.monotonic()
                     news.clear()
-                    job = await self._get(job_id, caller, waits=with_place and self._held(job_id) is None)
+                    job = await self._get(job_id, caller, waits=with_place and self.work.held(job_id) is None)
                 if last is not None and not job.has_ended:
                     job = dataclasses.replace(job, progress=max(job.progress, last.progress))
                 if job != last:
@@ -276,125 +231,20 @@ class Service:
                 if job.has_ended:
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), pause if self._held(job_id) is None else HELD_S)
+                    await asyncio.wait_for(news.wait(), pause if self.work.held(job_id) is None else HELD_S)
                 pause = min(1.5 * pause, POLL_S[1])
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""
-        return self.content_of(await self.get(job_id, caller))
-
-    def content_of(self, job: VideoJob) -> Content:
-        """The video of a job as it was looked at just now. Raises as `content`."""
-        if job.state != "done":
-            raise StoreConflict(f"video {job.id} is {job.state}: it has no content")
-        if job.video is None:
-            raise RecordExpired(f"video {job.id} has expired")
-        digest = job.video.digest
-        return Content(digest, job.video.size, lambda start, stop: self._pieces(digest, start, stop))
-
-    async def _pieces(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        def begin() -> tuple[Iterator[bytes], bytes | None]:
-            pieces = self.store.stream_video(digest, start, stop)
-            return pieces, next(pieces, None)
-
-        pieces, piece = await self.maker.call(begin)
-        left = stop - start
-        while piece is not None:
-            yield piece
-            left -= len(piece)
-            piece = await self.maker.call(lambda: next(pieces, None)) if left else None
-
-    # Models and sessions
+        return self.contents.of(await self.get(job_id, caller))
 
     async def models(self, caller: Caller) -> Sequence[ModelInfo]:
         """What is served now."""
         return self.versions.infos()
 
-    async def create_session(self, caller: Caller, defaults: Mapping[str, Json]) -> Session:
-        """Raises InvalidRequest for no JSON, or too much of it."""
-        return await self.maker.call(lambda: self.store.sessions.create(caller.tenant, defaults))
-
-    async def get_session(self, session_id: str, caller: Caller) -> Session:
-        return await self.maker.call(lambda: self.store.sessions.get(caller.tenant, session_id))
-
-    async def update_session(
-        self,
-        session_id: str,
-        caller: Caller,
-        expected_revision: int | None = None,
-        defaults: Mapping[str, Json] | None = None,
-        edit_state: Json | EllipsisType = ...,
-    ) -> Session:
-        """Raises StoreConflict if the session is not at `expected_revision`, InvalidRequest."""
-        sessions = self.store.sessions
-        return await self.maker.call(
-            lambda: sessions.update(caller.tenant, session_id, expected_revision, defaults, edit_state)
-        )
-
-    async def delete_session(self, session_id: str, caller: Caller) -> None:
-        await self.maker.call(lambda: self.store.sessions.end(caller.tenant, session_id))
-
-    # For those who run it
-
-    async def stats(self) -> dict[str, Json]:
-        """How the service stands: what waits, what is made, what is served."""
-        maker, stats = self.maker, self.maker.stats
-        told: dict[str, Json] = {
-            **self.overview.as_plain(),
-            "ready": self.ready,
-            "reasons": list(self.reasons),
-            "warnings": list(self.warnings),
-            "holder": maker.holder,
-            "in_hand": len(maker.in_hand),
-            "work_s": round(self.work_s, 3),
-            "seconds_per_video": round(maker.seconds_each, 4),
-            "engine_restarts": maker.restarts,
-            "versions": [
-                {
-                    "label": v.label,
-                    "digest": v.version_digest,
-                    "ungated": v.ungated,
-                    "admitted": v is self.versions.current,
-                }
-                for v in self.versions.loaded.values()
-            ],
-        }
-        if stats is not None:
-            told["process"] = json.loads(json.dumps(dataclasses.asdict(stats), default=str))
-        with contextlib.suppress(StoreUnavailable):
-            told["waiting"] = await self.maker.call(lambda: len(self.store.waiting("interactive", limit=1000)))
-        return told
-
-    async def drain(self) -> None:
-        """Takes no more requests; what was accepted is finished here or by another replica."""
-        self.draining = True
-
-    async def swap(self, label: str) -> Mapping[str, Json]:
-        """Serves the champion or the version before it. Raises InvalidRequest, EngineError."""
-        return await self._following().swap(label)
-
-    async def rollback(self) -> Mapping[str, Json]:
-        """Moves the champion pointer back, and follows it. Raises RecordNotFound."""
-        return await self._following().rollback()
-
-    async def reload(self) -> Mapping[str, Json]:
-        """Looks at the champion pointer now. Raises EngineError if its version cannot be served."""
-        return await self._following().reload()
-
-    def _following(self) -> Swapper:
-        if self.swapper is None:
-            raise InvalidRequest("model", "a swap", "nothing: this service was started with one version, --model")
-        return self.swapper
-
-    def execute(self, claims: Sequence[Leased]) -> AsyncGenerator[News]:
-        """Makes what a run has leased. Raises Overloaded when the service is ending."""
-        if self.draining:
-            raise Overloaded("the service is ending and takes no more work", 1.0)
-        return borrow(self.maker, claims)
-
     async def stop(self, grace_s: float = 30.0) -> None:
         """Finishes or hands back what is in hand."""
-        self.draining = True
+        self.readiness.draining = True
         await self.maker.stop(grace_s)
 
 

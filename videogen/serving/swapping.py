@@ -86,7 +86,7 @@ class Swapper:
             self.maker.wake()
             self._before = before.version_digest if before else None
             seconds = time.monotonic() - started
-            self.maker.observer.swapped(True, seconds, self.maker.longest_gap(since=started))
+            self.maker.observer.swapped(True, seconds, self.maker.speed.longest_gap(since=started))
             logger.info("%s is served, %s before it; loaded in %.1f s", version.label, before and before.label, seconds)
             return self._told(started, version.label)
 

@@ -1,91 +1,95 @@
-"""A gRPC server on loopback whose core lives in memory, on an event loop in a thread of its own."""
+"""gRPC over the service as `tests.serving.in_process` has it, on an event loop in a thread of its own."""
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.serving.grpc.core import MemoryCore
-from videogen.errors import InvalidRequest, RateLimited, Unauthenticated
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tests.serving import in_process
+from videogen.errors import StoreUnavailable
+from videogen.serving.access import Access
+from videogen.serving.engine.messages import Synthetic
 from videogen.serving.grpc.server import MOST_CALLS, GrpcServer
-from videogen.serving.jobs import Caller
+from videogen.serving.limits import Limits
+from videogen.serving.service import Service
+from videogen.settings import ServingLimits
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.store import Store
 
 T = TypeVar("T")
-CALLERS = {
-    None: Caller("default", None, frozenset({"user", "admin"})),
-    "Bearer alice": Caller("alice", "a", frozenset({"user"})),
-    "Bearer bob": Caller("bob", "b", frozenset({"user"})),
-}
+QUICK = Synthetic(fixed_s=0.002, each_s=0.0)
+SLOW = Synthetic(fixed_s=0.2, each_s=0.0)
 
 
-class Keys:
-    """Access by a fixed table of headers."""
+class Failing(MemoryRecordStore):
+    """One whose writes raise `fault` while it is set."""
 
-    async def authenticate(self, authorization: str | None, peer_is_loopback: bool) -> Caller:
-        if authorization not in CALLERS or not peer_is_loopback:
-            raise Unauthenticated("the API key is unknown or revoked")
-        return CALLERS[authorization]
+    fault: Exception | None = None
 
-
-class Bounded:
-    """Limits that a test reaches: 200 streams of a tenant, short prompts, and a tenant that has used up its rate."""
-
-    def __init__(self) -> None:
-        self.streams = 0
-
-    async def take(self, caller: Caller) -> None:
-        if caller.tenant == "bob":
-            raise RateLimited("tenant bob may ask 1 time a minute", 60.0)
-
-    def check_prompt(self, prompt: str) -> None:
-        if len(prompt) > 1_000:
-            raise InvalidRequest("prompt", prompt, "at most 1,000 characters")
+    def write_many(self, writes):
+        if self.fault is not None:
+            raise self.fault
+        return super().write_many(writes)
 
     @contextmanager
-    def stream(self, caller: Caller) -> Iterator[None]:
-        if self.streams >= 200:
-            raise RateLimited("at most 200 streams at once for a tenant", 1.0)
-        self.streams += 1
+    def failing(self, fault: Exception | None = None) -> Iterator[None]:
+        self.fault = fault or StoreUnavailable("it is away")
         try:
             yield
         finally:
-            self.streams -= 1
+            self.fault = None
 
 
 @dataclass
 class Served:
-    core: MemoryCore
+    service: Service
     server: GrpcServer
-    loop: asyncio.AbstractEventLoop
+    records: Failing
+    portal: BlockingPortal
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.server.port}"
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+    @property
+    def store(self) -> Store:
+        return self.service.store
+
+    def run(self, call: Callable[..., Any], *given: Any) -> Any:
+        """What a coroutine function gives on the service's loop."""
+        return self.portal.call(call, *given)
+
+
+@asynccontextmanager
+async def _serving(
+    device: Synthetic, records: Failing, limits: ServingLimits, port: int, most_calls: int, options: dict[str, Any]
+) -> AsyncIterator[tuple[Service, GrpcServer]]:
+    store = Store(records)
+    async with in_process.served(store, device, **options) as service:
+        access = Access(store.api_keys)
+        bounds = Limits(store.rate_limits, access, limits)
+        server = GrpcServer(service, access, bounds, port=port, most_calls=most_calls)
+        await server.start()
+        try:
+            yield service, server
+        finally:
+            await server.stop(0)
 
 
 @contextmanager
-def serving(core: MemoryCore | None = None, port: int = 0, most_calls: int = MOST_CALLS) -> Iterator[Served]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    core = core or MemoryCore()
-
-    async def start() -> GrpcServer:
-        server = GrpcServer(core, Keys(), Bounded(), port=port, most_calls=most_calls)
-        await server.start()
-        return server
-
-    served = Served(core, asyncio.run_coroutine_threadsafe(start(), loop).result(30), loop)
-    try:
-        yield served
-    finally:
-        served.run(served.server.stop(0))
-        served.run(core.close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-        loop.close()
+def serving(
+    device: Synthetic = QUICK,
+    records: Failing | None = None,
+    limits: ServingLimits | None = None,
+    port: int = 0,
+    most_calls: int = MOST_CALLS,
+    **options: Any,
+) -> Iterator[Served]:
+    """`options` as `in_process.served` has them."""
+    records = records or Failing()
+    with start_blocking_portal() as portal:
+        running = _serving(device, records, limits or ServingLimits(), port, most_calls, options)
+        with portal.wrap_async_context_manager(running) as (service, server):
+            yield Served(service, server, records, portal)

@@ -15,8 +15,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from tests.serving.grpc.core import OVERLOADED, MemoryCore
-from tests.serving.grpc.serving import Served, serving
+from tests.serving.grpc.serving import SLOW, Failing, Served, serving
+from tests.store.builders import accepted
 from videogen.errors import InvalidRequest
 from videogen.protos.videogen.v1 import session_service_pb2
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
@@ -24,13 +24,18 @@ from videogen.protos.videogen.v1.session_service_pb2_grpc import SessionServiceS
 from videogen.protos.videogen.v1.video_pb2 import VideoSpec
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
 from videogen.serving.grpc.calling import peer_is_loopback
+from videogen.serving.grpc.errors import status_of
 from videogen.serving.grpc.server import SERVICES
+from videogen.settings import ServingLimits
+from videogen.store.rate_limits import RateLimit
 
-GENERATE = "/videogen.v1.VideoService/Generate"
 SUBMIT = "/videogen.v1.VideoService/Submit"
 
 
-@pytest.fixture
+ONCE = ServingLimits(tenant=RateLimit(per_second=1 / 3600, burst=1))
+
+
+@pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     with serving() as served:
         yield served
@@ -76,37 +81,38 @@ def test_a_field_that_is_not_allowed_comes_with_its_details(channel):
     assert details["BadRequest"].field_violations[0].field == "spec"
 
 
-def test_overload_comes_with_the_time_to_wait(served, channel):
-    served.core.refuse_with = OVERLOADED
-    code, details = refused(channel, spec=VideoSpec(prompt="a red circle"))
+def test_overload_comes_with_the_time_to_wait(channel):
+    code, details = refused(channel, spec=VideoSpec(prompt="a red circle", deadline=0.001))
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert details["RetryInfo"].retry_delay.ToMilliseconds() == 2_500
+    assert 1 <= details["RetryInfo"].retry_delay.ToMilliseconds() < 60_000
     assert details["ErrorInfo"].reason == "OVERLOADED"
 
 
-def test_the_longest_of_errors_still_fits_its_headers(served, channel):
-    served.core.refuse_with = InvalidRequest("prompt", "x" * 500_000, "y" * 500_000 + "\ud800")
-    code, details = refused(channel, spec=VideoSpec(prompt="a red circle"))
+def test_the_longest_of_errors_still_fits_its_headers(channel):
+    code, details = refused(channel, spec=VideoSpec(prompt="x" * 500_000))
     assert code == grpc.StatusCode.INVALID_ARGUMENT and details["ErrorInfo"].metadata["field"] == "prompt"
+    longest = InvalidRequest("prompt", "x" * 500_000, "y" * 500_000 + "\ud800")
+    assert len(status_of(longest).SerializeToString()) < 8_000
 
 
 def test_a_fault_of_ours_is_told_without_its_text(served, channel):
-    served.core.refuse_with = RuntimeError("of a secret place")
-    with pytest.raises(grpc.RpcError) as caught:
+    with served.records.failing(RuntimeError("of a secret place")), pytest.raises(grpc.RpcError) as caught:
         submit(channel, spec=VideoSpec(prompt="a red circle"))
     assert caught.value.code() == grpc.StatusCode.INTERNAL and "secret" not in caught.value.details()
 
 
-def test_what_changes_sessions_is_limited_as_what_makes_videos_is(channel):
-    stub = SessionServiceStub(channel)
-    calls = {
-        stub.CreateSession: session_service_pb2.CreateSessionRequest(),
-        stub.UpdateSession: session_service_pb2.UpdateSessionRequest(id="s0"),
-    }
-    for call, request in calls.items():
-        with pytest.raises(grpc.RpcError) as caught:
-            call(request, timeout=20, metadata=(("authorization", "Bearer bob"),))
-        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+def test_what_changes_sessions_is_limited_as_what_makes_videos_is():
+    with serving(limits=ONCE) as served, grpc.insecure_channel(served.address) as channel:
+        submit(channel, spec=VideoSpec(prompt="a red circle"))
+        stub = SessionServiceStub(channel)
+        calls = {
+            stub.CreateSession: session_service_pb2.CreateSessionRequest(),
+            stub.UpdateSession: session_service_pb2.UpdateSessionRequest(id="s0"),
+        }
+        for call, request in calls.items():
+            with pytest.raises(grpc.RpcError) as caught:
+                call(request, timeout=20)
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_an_idempotency_key_may_come_as_metadata(channel):
@@ -128,20 +134,21 @@ def test_fields_of_another_version_are_refused_rather_than_ignored(channel):
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "2047" in caught.value.details()
 
 
-def test_health_follows_the_core(served, channel):
-    health = HealthStub(channel)
-    for name in ("", *SERVICES):
-        assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status == 1
-    watching = health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
-    assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
-    served.core.ready = False
-    assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert health.Check(health_pb2.HealthCheckRequest(), timeout=20).status == 2
-    watching.cancel()
-    with pytest.raises(grpc.RpcError) as caught:
-        health.Check(health_pb2.HealthCheckRequest(service="no.such"), timeout=20)
-    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-    assert next(health.Watch(health_pb2.HealthCheckRequest(service="no.such"), timeout=20)).status == 3
+def test_health_follows_the_service():
+    with serving() as served, grpc.insecure_channel(served.address) as channel:
+        health = HealthStub(channel)
+        for name in ("", *SERVICES):
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status == 1
+        watching = health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+        served.run(served.service.admin.drain)
+        assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=20).status == 2
+        watching.cancel()
+        with pytest.raises(grpc.RpcError) as caught:
+            health.Check(health_pb2.HealthCheckRequest(service="no.such"), timeout=20)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        assert next(health.Watch(health_pb2.HealthCheckRequest(service="no.such"), timeout=20)).status == 3
 
 
 def test_reflection_is_enough_to_call(channel):
@@ -157,38 +164,42 @@ def test_reflection_is_enough_to_call(channel):
     assert told["job"]["spec"]["seed"] == "3" and told["job"]["status"] == "JOB_STATUS_QUEUED"
 
 
-def test_a_client_that_does_not_read_is_not_read_for(served, channel):
+class Counting(Failing):
+    """Counts the bytes of videos that are read."""
+
+    bytes_read = 0
+
+    def read_many(self, kind, keys, aged=False):
+        found = super().read_many(kind, keys, aged)
+        self.bytes_read += sum(len(record.payload or b"") for record in found if record is not None)
+        return found
+
+
+def test_a_client_that_does_not_read_is_not_read_for():
     """What it does not take stays in the store: no more is read than fits into the windows between the two."""
-    served.core.video = b"v" * 60_000_000
-    job_id = submit(channel, spec=VideoSpec(prompt="a red circle", num_inference_steps=1)).job.id
-    until(lambda: served.core.jobs[job_id].has_ended)
-    stream = VideoServiceStub(channel).Content(pb.ContentRequest(id=job_id), timeout=60)
-    assert next(stream).total_size == 60_000_000
-    time.sleep(1.0)
-    assert served.core.read < 30_000_000
-    assert submit(channel, spec=VideoSpec(prompt="a red circle")).job.id  # others go on meanwhile
-    assert sum(len(part.chunk) for part in stream) == 60_000_000
+    records, video = Counting(), b"v" * 60_000_000
+    with serving(records=records) as served, grpc.insecure_channel(served.address) as channel:
+        job_id = served.store.submit(accepted()).id
+        (claim,) = served.store.claim([job_id], "run", 60.0)
+        served.store.publish(claim, video, {})
+        records.bytes_read = 0
+        stream = VideoServiceStub(channel).Content(pb.ContentRequest(id=job_id), timeout=60)
+        assert next(stream).total_size == len(video)
+        time.sleep(1.0)
+        assert 0 < records.bytes_read < 30_000_000
+        assert submit(channel, spec=VideoSpec(prompt="a red circle")).job.id  # others go on meanwhile
+        assert sum(len(part.chunk) for part in stream) == len(video)
 
 
 def test_a_range_must_lie_within(served, channel):
-    job_id = submit(channel, spec=VideoSpec(prompt="a red circle", num_inference_steps=1)).job.id
-    until(lambda: served.core.jobs[job_id].has_ended)
+    job_id = submit(channel, spec=VideoSpec(prompt="a red circle")).job.id
+    until(lambda: served.store.request(job_id).state == "done")
     stub = VideoServiceStub(channel)
-    for start, stop, field in ((-1, None, "start"), (700_001, None, "start"), (5, 4, "stop"), (5, -1, "stop")):
+    size = next(stub.Content(pb.ContentRequest(id=job_id), timeout=20)).total_size
+    for start, stop, field in ((-1, None, "start"), (size + 1, None, "start"), (5, 4, "stop"), (5, -1, "stop")):
         with pytest.raises(grpc.RpcError) as caught:
             list(stub.Content(pb.ContentRequest(id=job_id, start=start, stop=stop), timeout=20))
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and field in caught.value.details()
-
-
-def test_generate_may_be_left_running(served, channel):
-    served.core.step_s = 0.02
-    stub = VideoServiceStub(channel)
-    request = pb.GenerateRequest(spec=VideoSpec(prompt="a red circle", num_inference_steps=10), keep_running=True)
-    stream = stub.Generate(request, timeout=20)
-    job_id = next(stream).progress.id
-    stream.cancel()
-    until(lambda: served.core.jobs[job_id].status == "completed")
-    assert served.core.stopped == []
 
 
 def test_malformed_oversized_and_broken_calls_leave_it_as_it_was(served, channel):
@@ -211,49 +222,58 @@ def test_malformed_oversized_and_broken_calls_leave_it_as_it_was(served, channel
         with socket.create_connection(("127.0.0.1", served.server.port)) as broken:
             broken.sendall(start + b"\x00\x00\x05\x01\x25\x00\x00\x00\x01ab")
     assert submit(channel, spec=VideoSpec(prompt="a red circle")).job.id
-    until(lambda: served.core.watchers == 0)
+    until(lambda: len(served.service.maker.changes) == 0)
 
 
-def test_a_hundred_calls_that_are_left_leave_nothing_behind(served):
-    served.core.step_s = 0.05
-    for _ in range(10):
-        with grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            request = pb.GenerateRequest(spec=VideoSpec(prompt="a red circle", num_inference_steps=50))
-            for stream in [VideoServiceStub(channel).Generate(request) for _ in range(10)]:
-                next(stream)
-    until(lambda: served.core.watchers == 0 and len(served.core.stopped) == served.core.submits == 100)
+def test_a_hundred_calls_that_are_left_leave_nothing_behind():
+    with serving(SLOW, limits=ServingLimits(tenant_streams=200)) as served:
+        for _ in range(10):
+            with grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                request = pb.GenerateRequest(spec=VideoSpec(prompt="a red circle", num_inference_steps=50))
+                for stream in [VideoServiceStub(channel).Generate(request) for _ in range(10)]:
+                    next(stream)
+        service = served.service
+        until(lambda: not (len(service.maker.changes) or service.work.in_hand))
+        assert [record.state for record in served.store.requests()] == ["cancelled"] * 100
 
 
 def test_calls_at_a_time_are_bounded():
-    with serving(MemoryCore(step_s=5.0), most_calls=3) as served, grpc.insecure_channel(served.address) as channel:
+    with serving(SLOW, most_calls=3) as served, grpc.insecure_channel(served.address) as channel:
         stub = VideoServiceStub(channel)
-        request = pb.GenerateRequest(spec=VideoSpec(prompt="a red circle"))
+        request = pb.GenerateRequest(spec=VideoSpec(prompt="a red circle", num_inference_steps=50))
         running = [stub.Generate(request) for _ in range(3)]
         assert all(next(stream).progress.id for stream in running)
-        with pytest.raises(grpc.RpcError) as caught:
-            submit(channel, spec=VideoSpec(prompt="a red circle"))
-        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        spec = VideoSpec(prompt="a red circle")
+        assert refused(channel, spec=spec)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
         running[0].cancel()
-        until(lambda: len(served.core.stopped) == 1)
-        assert submit(channel, spec=VideoSpec(prompt="a red circle")).job.id
+
+        def has_room() -> bool:
+            call = stub.Submit.future(pb.SubmitRequest(spec=spec), timeout=20)
+            return call.code() == grpc.StatusCode.OK
+
+        until(has_room)
         for stream in running:
             stream.cancel()
 
 
-def test_limits_hold_for_what_asks_and_for_what_streams(served, channel):
-    bob = (("authorization", "Bearer bob"),)
-    code, details = refused(channel, spec=VideoSpec(prompt="a red circle"), metadata=bob)
-    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and details["RetryInfo"].retry_delay.seconds == 60
-    code, details = refused(channel, spec=VideoSpec(prompt="x" * 1_001))
+def test_limits_hold_for_what_asks_and_for_what_streams(channel):
+    spec = VideoSpec(prompt="a red circle")
+    code, details = refused(channel, spec=VideoSpec(prompt="x" * 4_001))
     assert details["BadRequest"].field_violations[0].field == "prompt"
-    served.server.limits.streams = 200
-    stub, request = VideoServiceStub(channel), pb.GenerateRequest(spec=VideoSpec(prompt="a red circle"))
-    for call in (stub.Generate(request, timeout=20), stub.Watch(pb.WatchRequest(id="x"), timeout=20)):
-        with pytest.raises(grpc.RpcError, match="200 streams"):
-            list(call)
-    served.server.limits.streams = 0
-    assert list(stub.Generate(request, timeout=20))
-    assert served.server.limits.streams == 0
+    with serving(limits=ONCE) as served, grpc.insecure_channel(served.address) as limited:
+        submit(limited, spec=spec)
+        code, details = refused(limited, spec=spec)
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and 3500 < details["RetryInfo"].retry_delay.seconds <= 3600
+    with serving(SLOW, limits=ServingLimits(tenant_streams=1)) as served:
+        with grpc.insecure_channel(served.address) as limited:
+            stub, request = VideoServiceStub(limited), pb.GenerateRequest(spec=spec)
+            held = stub.Generate(request, timeout=20)
+            next(held)
+            for call in (stub.Generate(request, timeout=20), stub.Watch(pb.WatchRequest(id="x"), timeout=20)):
+                with pytest.raises(grpc.RpcError, match="1 streams"):
+                    list(call)
+            assert list(held)[-1].HasField("finished")
+            assert list(stub.Generate(request, timeout=20)), "what has ended holds no stream"
 
 
 def test_a_port_that_is_taken_is_told(served):

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from videogen.errors import EngineError
+from videogen.requests import AcceptedRequest
 from videogen.scheduling.job import Priority
 
 HEADER = struct.Struct(">IQ")
@@ -84,6 +85,20 @@ class EngineJob:
     priority: Priority = "standard"
     deadline_in: float | None = None
     weight: float = 1.0
+
+    @classmethod
+    def of(cls, accepted: AcceptedRequest, deadline_in: float | None, weight: float = 1.0) -> "EngineJob":
+        """`weight` is the tenant's."""
+        asked = accepted.request
+        return cls(
+            accepted.id,
+            accepted.version_digest,
+            accepted.model_dump(mode="json"),
+            asked.tenant,
+            asked.priority,
+            deadline_in,
+            weight,
+        )
 
 
 # To the engine process

@@ -21,26 +21,26 @@ MOST_CLAIMS = 1_024
 class AdminFace(Face, AdminServiceServicer):
     @answers("admin")
     async def Swap(self, request: pb.SwapRequest, context: Context, caller: Caller) -> pb.SwapResponse:
-        swapping = self.service.swap(request.version) if request.version else self.service.reload()
+        swapping = self.service.admin.swap(request.version) if request.version else self.service.admin.reload()
         return _told(pb.SwapResponse(), await swapping)
 
     @answers("admin")
     async def Rollback(self, request: pb.RollbackRequest, context: Context, caller: Caller) -> pb.RollbackResponse:
-        return _told(pb.RollbackResponse(), await self.service.rollback())
+        return _told(pb.RollbackResponse(), await self.service.admin.rollback())
 
     @answers("admin")
     async def Drain(self, request: pb.DrainRequest, context: Context, caller: Caller) -> pb.DrainResponse:
-        await self.service.drain()
+        await self.service.admin.drain()
         return pb.DrainResponse()
 
     @answers("admin")
     async def Reload(self, request: pb.ReloadRequest, context: Context, caller: Caller) -> pb.ReloadResponse:
-        return _told(pb.ReloadResponse(), await self.service.reload())
+        return _told(pb.ReloadResponse(), await self.service.admin.reload())
 
     @answers("admin")
     async def Stats(self, request: pb.StatsRequest, context: Context, caller: Caller) -> pb.StatsResponse:
         answer = pb.StatsResponse()
-        wire.put_json(dict(await self.service.stats()), answer.stats)
+        wire.put_json(dict(await self.service.admin.stats()), answer.stats)
         return answer
 
     @answers("admin")
@@ -48,7 +48,7 @@ class AdminFace(Face, AdminServiceServicer):
         if not 0 < len(request.claims) <= MOST_CLAIMS:
             raise InvalidRequest("claims", f"{len(request.claims)} claims", f"1 to {MOST_CLAIMS:,}")
         claims = [Claim(**{name: getattr(claim, name) for name in Claim.__slots__}) for claim in request.claims]
-        async with closing(self.service.execute(claims)) as news:
+        async with closing(self.service.admin.execute(claims)) as news:
             async for item in news:
                 await context.write(_news(item))
 

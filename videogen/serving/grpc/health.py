@@ -37,5 +37,5 @@ class Health(HealthServicer):
     def _status(self, name: str) -> "health_pb2.HealthCheckResponse.ServingStatus":
         if name not in self.names:
             return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        serving = self.service.ready
+        serving = self.service.readiness.ready
         return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING

@@ -31,14 +31,14 @@ class SessionFace(Face, SessionServiceServicer):
         self, request: session_service_pb2.CreateSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.CreateSessionResponse:
         await self.limits.take(caller)
-        session = await self.service.create_session(caller, plain(request.defaults))
+        session = await self.service.sessions.create(caller, plain(request.defaults))
         return session_service_pb2.CreateSessionResponse(session=wire.session(session))
 
     @answers()
     async def GetSession(
         self, request: session_service_pb2.GetSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.GetSessionResponse:
-        session = await self.service.get_session(request.id, caller)
+        session = await self.service.sessions.get(request.id, caller)
         return session_service_pb2.GetSessionResponse(session=wire.session(session))
 
     @answers()
@@ -47,7 +47,7 @@ class SessionFace(Face, SessionServiceServicer):
     ) -> session_service_pb2.UpdateSessionResponse:
         edit_state: Any | EllipsisType = plain(request.edit_state) if request.HasField("edit_state") else ...
         await self.limits.take(caller)
-        session = await self.service.update_session(
+        session = await self.service.sessions.update(
             request.id,
             caller,
             expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
@@ -60,5 +60,5 @@ class SessionFace(Face, SessionServiceServicer):
     async def DeleteSession(
         self, request: session_service_pb2.DeleteSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.DeleteSessionResponse:
-        await self.service.delete_session(request.id, caller)
+        await self.service.sessions.delete(request.id, caller)
         return session_service_pb2.DeleteSessionResponse()

@@ -38,12 +38,12 @@ class VideoFace(Face, VideoServiceServicer):
         try:
             job = await asyncio.shield(submitting)
             job = await self._follow(job, context, caller)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.InternalError):  # the latter where it was being written to
             if not (request.keep_running or self.stopping):
                 await self.service.cancel((await submitting).id, caller)
             raise
         if job.status == "completed":
-            content = self.service.content_of(job)
+            content = self.service.contents.of(job)
             async for chunk in _chunks(content, 0, content.size):
                 await context.write(pb.GenerateResponse(chunk=chunk))
         await context.write(pb.GenerateResponse(finished=wire.job(job)))

@@ -26,7 +26,7 @@ async def content_of(service: Service, video_id: str, caller: Caller) -> Content
         raise Refused(404, "video_failed", f"video {video_id} failed: it has no content")
     if job.status != "completed":
         raise Refused(404, "video_not_ready", f"video {video_id} is {job.status}: it has no content yet")
-    return service.content_of(job)
+    return service.contents.of(job)
 
 
 async def whole(content: Content, start: int = 0, stop: int | None = None) -> bytes:

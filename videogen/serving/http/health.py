@@ -15,16 +15,16 @@ Exposition = Callable[[], tuple[bytes, str]]
 @router.get("/healthz", responses={503: {"description": "It should be restarted."}})
 async def healthz(request: Request) -> Response:
     """200 as long as the process works."""
-    live = bool(request.app.state.service.live)
+    live = request.app.state.service.readiness.live
     return Answer({"live": live}, 200 if live else 503)
 
 
 @router.get("/readyz", responses={503: {"description": "Not now; `reasons` says why."}})
 async def readyz(request: Request) -> Response:
     """200 when a model is loaded and warm and requests are taken; `warnings` tells what is amiss all the same."""
-    service = request.app.state.service
-    told = {"ready": service.ready, "reasons": list(service.reasons)}
-    return Answer(told | ({"warnings": service.warnings} if service.warnings else {}), 200 if service.ready else 503)
+    now = request.app.state.service.readiness
+    told = {"ready": now.ready, "reasons": now.reasons}
+    return Answer(told | ({"warnings": now.warnings} if now.warnings else {}), 200 if now.ready else 503)
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})

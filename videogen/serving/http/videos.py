@@ -107,7 +107,7 @@ async def create_sync(request: Request, caller: Known) -> Response:
     if job.status == "failed":
         error = video(job)["error"]
         raise Refused(STATUS_OF_FAILURE, error["code"], error["message"], error["param"])
-    found = service_of(request).content_of(job)
+    found = service_of(request).contents.of(job)
     headers = {"ETag": f'"{found.digest}"', "Content-Length": str(found.size), "X-Video-Id": job.id}
     return await contents.mp4(found, headers, _hold(request, caller))
 

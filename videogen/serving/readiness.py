@@ -1,0 +1,36 @@
+"""Whether a replica lives, whether it may get requests, and why not."""
+
+from videogen.serving.swapping import Swapper
+from videogen.serving.workload import Workload
+
+
+class Readiness:
+    """One replica's; `swapper` is None where it serves one version for ever."""
+
+    def __init__(self, work: Workload, swapper: Swapper | None) -> None:
+        self.work, self.swapper = work, swapper
+        self.draining = False
+        """Does it take no more requests?"""
+        self.away: str | None = None
+        """Why the store cannot be asked, None while it can."""
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    @property
+    def ready(self) -> bool:
+        return not self.reasons
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not ready; empty when it is."""
+        why = [one for one in (self.work.down, self.away) if one]
+        if self.draining:
+            why.append("the service is ending and takes no more requests")
+        return why
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is amiss although requests are answered."""
+        return [self.swapper.failed] if self.swapper and self.swapper.failed else []
