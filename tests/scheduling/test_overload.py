@@ -32,3 +32,11 @@ def test_of_too_many_those_that_can_still_make_it_do_instead_of_all_starting_and
     ended = play(scheduler, jobs, COSTS, at=gone).ended
     good = sum(ended.get(job.id, SECONDS * 10) <= job.arrived + WITHIN for job in jobs)
     assert good >= share * CAPACITY * SECONDS
+
+
+def test_a_backlog_is_worked_off_in_full_batches():
+    scheduler = Scheduler(COSTS, Policy(batch_max=16))
+    for number in range(80):
+        scheduler.add(Job(str(number), "x", STEPS, arrived=0.0), 0.0)
+    played = play(scheduler, [], COSTS)
+    assert max(played.ended.values()) <= 1.05 * 80 / CAPACITY

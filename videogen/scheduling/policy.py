@@ -24,6 +24,8 @@ class Policy:
     times what it does at best. What cannot end in time even so goes last in its class."""
     waste_started: float = 1.25
     """As `waste`, for a job that has started: what was spent on it is lost if it ends too late."""
+    backlog: float = 1.5
+    """With so many full batches that wait, batches are made no smaller: more targets would be missed than kept."""
     fairness_s: float = 2.0
     """Inside a class, how much more of the device (seconds over weight) a tenant may get for its earlier targets than
     another that waits. Two that wait all the time stay within twice that and two runs of each other, but for what

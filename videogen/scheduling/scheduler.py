@@ -346,6 +346,8 @@ class Scheduler:
     def _least(self, job: Job) -> int:
         """The smallest batch that is run to keep the target of a job."""
         paying = self._paying(job.key)
+        if self._waiting_of(job.key) >= self.policy.backlog * paying.full:
+            return paying.full
         return paying.least_started if job.steps_done else paying.least
 
     def _full_batch(self, key: Hashable) -> int:
@@ -383,8 +385,12 @@ class Scheduler:
         return min(until, bound, now + slack)
 
     def _slack(self, job: Job, full: int, now: float) -> float:
-        """How long it can wait and end by its deadline in a full batch; without one, by its target alone."""
-        return job.target - now - self._time(job.key, job.remaining, 1 if job.deadline is None else full)
+        """How long it can wait and end by its deadline, alone and in a full batch; without one, by its target alone.
+
+        What a batch takes is corrected for each size by itself: the larger may seem to take less.
+        """
+        sizes = (1,) if job.deadline is None else (1, full)
+        return job.target - now - max(self._time(job.key, job.remaining, size) for size in sizes)
 
     def _fill(self, leader: Job, size: int, now: float) -> list[Job]:
         """The leader and who joins it, busy from now on."""
