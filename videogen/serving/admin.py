@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from videogen.client.results import Claim, News
-from videogen.errors import InvalidRequest, Overloaded, StoreUnavailable
+from videogen.errors import Draining, InvalidRequest, StoreUnavailable
 from videogen.serving.lending import Lending
 from videogen.serving.making import Maker
 from videogen.serving.overview import Overview
@@ -73,7 +73,7 @@ class Admin:
         return self.swapper
 
     def execute(self, claims: Sequence[Claim]) -> AsyncGenerator[News]:
-        """Makes what a run has leased. Raises Overloaded when the service is ending."""
+        """Makes what a run has leased. Raises Draining."""
         if self.readiness.draining:
-            raise Overloaded("the service is ending and takes no more work", 1.0)
+            raise Draining("the service is ending and takes no more work; another replica does")
         return self.lending.borrow(claims)

@@ -32,7 +32,6 @@ from videogen.serving.engine.messages import (
 )
 from videogen.serving.engine_process import EngineProcess
 from videogen.serving.in_hand import InHand, Making
-from videogen.serving.lasting import lasting
 from videogen.serving.leases import Leases
 from videogen.serving.observing import Observer
 from videogen.serving.presence import Presence
@@ -70,6 +69,7 @@ class Maker:
     ) -> None:
         self.store, self.versions, self.changes, self.holder = store, versions, changes, holder
         self.observer, self.limits, self.call = observer or Observer(), limits or Making(), in_threads(executor)
+        self.executor, self.tasks = executor, Tasks()
         self.engine, self.speed = EngineProcess(config, self.heard), Speed()
         self.stats: Stats | None = None
         self.entering = 0
@@ -82,14 +82,14 @@ class Maker:
         self._leases = Leases(store, self.call, self.work, lease_s)
         self._claimer = Claimer(store, self.call, holder, self.limits)
         self._results = Results(store, self.call, self.observer, holder, provenance or {}, outlast_s=lease_s)
-        self._report, self._tasks = EngineReport(self.observer), Tasks()
+        self._report = EngineReport(self.observer)
         self._taking = True
         self._is_over = False
         """Is what is claimed now given back at once?"""
 
     async def start(self, version: ServedVersion, to_load: VersionToLoad) -> None:
         """Starts the process with one version. Raises EngineError, and leaves nothing behind."""
-        self._tasks.spawn(lasting(lambda: self.presence.keep(self.call), "telling the other replicas"))
+        self.tasks.last(lambda: self.presence.keep(self.call), "telling the other replicas")
         try:
             loaded = await self.reviver.start(to_load)
             streams = self.engine.ready.streams if self.engine.ready else 1
@@ -101,8 +101,8 @@ class Maker:
         self.versions.admit(version)
         self.work.down = None
         claiming = partial(self._claimer.run, lambda: self.room, lambda: self.versions.loaded, self.take)
-        self._tasks.spawn(lasting(claiming, "claiming"))
-        self._tasks.spawn(lasting(self._leases.keep, "the renewal of leases"))
+        self.tasks.last(claiming, "claiming")
+        self.tasks.last(self._leases.keep, "the renewal of leases")
 
     async def unload(self, digest: str) -> None:
         """Lets a version go once nothing of it is in hand."""
@@ -131,16 +131,16 @@ class Maker:
         self.work.hand_back(self.work.in_hand.values(), "the service is ending")
         self.work.in_hand.clear()
         self._is_over = True
-        await self._tasks.settled(max(grace_s, LAST_S))
+        await self.tasks.settled(max(grace_s, LAST_S))
         await self._leave()
         await self.engine.stop(0 if unused else 1.0)
         await self._leases.release(unused)
-        await self._tasks.settled(LAST_S)
+        await self.tasks.settled(LAST_S)
 
     async def _leave(self) -> None:
         """Ends what goes on beside what goes into the store, and tells the other replicas."""
         self.deadlines.stop()
-        await self._tasks.cancel_others(LAST_S)
+        await self.tasks.cancel_others(LAST_S)
         with contextlib.suppress(StoreUnavailable):
             await self.call(lambda: self.store.servers.leave(self.holder))
 
@@ -168,7 +168,7 @@ class Maker:
     def take(self, claims: list[Claim]) -> None:
         """Hands claims to the engine, with whatever it has yet to get."""
         if self._is_over:
-            self._tasks.spawn(self._leases.release(claims), settles=True)
+            self.tasks.spawn(self._leases.release(claims), settles=True)
             return
         for claim in claims:
             self.work.add(claim)
@@ -181,7 +181,7 @@ class Maker:
     def forget_generation(self, generation: str) -> None:
         """A request for it was cancelled: looks at once whether anybody still wants its video."""
         self.changes.tell(generation)
-        self._tasks.spawn(self._leases.look(generation))
+        self.tasks.spawn(self._leases.look(generation))
 
     async def _has_ended(self, job_id: str, accepted_here: bool) -> bool:
         """Looks at a job whose deadline passed. The replica that accepted it tells of it."""
@@ -208,10 +208,10 @@ class Maker:
             case Finished():
                 self.reviver.has_made = True
                 if held := self.work.made(event.id):
-                    self._tasks.spawn(self._publish(held, event), settles=True)
+                    self.tasks.spawn(self._publish(held, event), settles=True)
             case Failed():
                 if held := self.work.out(event.id):
-                    self._tasks.spawn(self._fail(held, event.error, event.retry, event.code), settles=True)
+                    self.tasks.spawn(self._fail(held, event.error, event.retry, event.code), settles=True)
             case Stats():
                 self.stats, self.speed.step_s = event, event.step_seconds or self.speed.step_s
                 waiting = (one.priority for one in self.work.in_hand.values() if one.first_step_at is None)
@@ -221,7 +221,7 @@ class Maker:
             case Died():
                 if self.reviver.died():
                     self._is_down(f"the engine process ended (exit code {event.exit_code}) and is being started again")
-                    self._tasks.spawn(self._revive(event))
+                    self.tasks.spawn(self._revive(event), needed_as="the revival of the engine process")
 
     def _progressed(self, event: Progress) -> None:
         self.speed.stepped()

@@ -1,14 +1,15 @@
 """Whether a replica lives, whether it may get requests, and why not."""
 
 from videogen.serving.swapping import Swapper
+from videogen.serving.tasks import Tasks
 from videogen.serving.workload import Workload
 
 
 class Readiness:
     """One replica's; `swapper` is None where it serves one version for ever."""
 
-    def __init__(self, work: Workload, swapper: Swapper | None) -> None:
-        self.work, self.swapper = work, swapper
+    def __init__(self, work: Workload, tasks: Tasks, swapper: Swapper | None) -> None:
+        self.work, self.tasks, self.swapper = work, tasks, swapper
         self.draining = False
         """Does it take no more requests?"""
         self.away: str | None = None
@@ -16,7 +17,8 @@ class Readiness:
 
     @property
     def live(self) -> bool:
-        return True
+        """Can it do any more good? If not, it is to be started anew; that the store or the engine is away passes."""
+        return not self.tasks.lost
 
     @property
     def ready(self) -> bool:
@@ -25,7 +27,7 @@ class Readiness:
     @property
     def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""
-        why = [one for one in (self.work.down, self.away) if one]
+        why = [*self.tasks.lost, *(one for one in (self.work.down, self.away) if one)]
         if self.draining:
             why.append("the service is ending and takes no more requests")
         return why

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -11,7 +12,6 @@ from videogen.errors import InvalidRequest
 from videogen.memory import settle
 from videogen.serving.access import Access, check_bind
 from videogen.serving.assembly import Core, Serving, assembled
-from videogen.serving.lasting import lasting
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
 from videogen.serving.repeats import Repeats
@@ -21,6 +21,8 @@ from videogen.settings import Settings
 
 ENDING_S = 2
 """For calls that still go on once work in hand is finished or handed back: who watches that may watch on elsewhere."""
+OPEN_FILES = 8_192
+"""More than the connections of both faces, engine and store need at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
 
     `tell` gets lines for people. Raises InvalidRequest, UnsafeBind, EngineError or StoreUnavailable if it cannot start.
     """
+    _allow_files()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -58,16 +61,19 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
 
     from videogen.serving.grpc.server import GrpcServer
     from videogen.serving.http.app import create_app
+    from videogen.serving.http.connections import BoundedConnection
     from videogen.serving.http.context import CallContext
 
     serving, service, store, executor = core.serving, core.service, core.store, core.executor
-    access = Access(store.api_keys, insecure=serving.insecure, executor=executor)
-    limits = Limits(store.rate_limits, access, settings.serving_limits, executor, core.observers)
+    access = Access(store.api_keys, insecure=serving.insecure, executor=service.calls)
+    limits = Limits(store.rate_limits, access, settings.serving_limits, service.calls, core.observers)
     outgoing = Outgoing(settings.outgoing_allow)
     webhooks = WebhookSender(store.webhooks, service, outgoing, lambda key_id: settings.webhook_secret, executor)
     app = create_app(service, access, limits, webhooks, lambda: _exposition(core))
     config = uvicorn.Config(
         CallContext(app),
+        http=BoundedConnection,
+        ws="none",
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -81,7 +87,8 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     works |= {"following the champion": core.swapper.follow} if core.swapper else {}
     if service.wishes is not None:
         works["making ahead"] = Repeats(service, service.wishes).run
-    beside = [asyncio.create_task(lasting(work, name)) for name, work in works.items()]
+    for name, work in works.items():
+        core.maker.tasks.last(work, name)
     try:
         await grpc.start()
         yield Ports(listening.getsockname()[1], grpc.port)
@@ -89,9 +96,7 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
         await service.stop(serving.grace_s)
         http.should_exit = True
         await grpc.stop(ENDING_S)
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(answering, *beside, return_exceptions=True)
+        await asyncio.gather(answering, return_exceptions=True)
         await outgoing.close()
 
 
@@ -99,6 +104,14 @@ def _exposition(core: Core) -> tuple[bytes, str]:
     from prometheus_client import CONTENT_TYPE_LATEST
 
     return core.metrics.exposition(core.store).encode(), CONTENT_TYPE_LATEST
+
+
+def _allow_files() -> None:
+    """Lets this process open as many files as it may need, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < OPEN_FILES:
+        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,14 +12,16 @@ import json
 import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from videogen.errors import InvalidRequest, Overloaded
+from videogen.errors import Draining, InvalidRequest, Overloaded
 from videogen.requests import AcceptedRequest
 from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
+from videogen.serving.bounded_calls import BoundedCalls
 from videogen.serving.contents import Contents
-from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
+from videogen.serving.jobs import CacheUse, Caller, Content, ModelInfo, Page, VideoJob
 from videogen.serving.looking import Looking
 from videogen.serving.making import Maker
 from videogen.serving.observing import Observer, Submitted
@@ -27,12 +29,14 @@ from videogen.serving.overview import Overview
 from videogen.serving.readiness import Readiness
 from videogen.serving.reporting import ended
 from videogen.serving.sessions import Sessions
+from videogen.serving.store_calls import in_threads
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import carried
 from videogen.serving.views import REMIXED_FROM
 from videogen.serving.wishes import Wishes
 from videogen.store.idempotency import Idempotency
 from videogen.store.records import Claim, RequestRecord
+from videogen.store.webhooks import Webhook
 
 SOURCE = "videogen serve"
 """Who submitted, as the store keeps it."""
@@ -40,6 +44,16 @@ POLL_S = (0.1, 1.0)
 """Between looks at a job that another replica makes, growing."""
 HELD_S = 3.0
 """Between looks at a job that is made here, whose request may be cancelled elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A request that is in the store: as it was accepted, its job, what was claimed with it, and how it is answered."""
+
+    accepted: AcceptedRequest
+    job: VideoJob
+    claims: list[Claim]
+    cache: CacheUse
 
 
 class Service:
@@ -61,40 +75,50 @@ class Service:
         """`wishes` hears of all that is asked, where what will probably be asked for again is made ahead."""
         self.maker, self.store, self.versions, self.work = maker, maker.store, maker.versions, maker.work
         self.observer, self.wishes, limits = observer or maker.observer, wishes, limits or ServiceLimits()
-        self.readiness = Readiness(maker.work, swapper)
+        self.readiness = Readiness(maker.work, maker.tasks, swapper)
+        self.calls = BoundedCalls(maker.executor, lambda: self.readiness.away)
+        self.call = in_threads(self.calls)
         self.admin = Admin(maker, self.readiness, swapper, overview or Overview())
-        self.sessions, self.contents = Sessions(self.store, maker.call), Contents(self.store, maker.call)
+        self.sessions, self.contents = Sessions(self.store, self.call), Contents(self.store, self.call)
         self.admission = Admission(self.store, limits, maker.pace)
         self.looking = Looking(self.store, self.admission, limits.price_per_hour)
 
-    async def submit(self, fields: Mapping[str, Any], caller: Caller, idempotency_key: str | None = None) -> VideoJob:
+    async def submit(
+        self,
+        fields: Mapping[str, Any],
+        caller: Caller,
+        idempotency_key: str | None = None,
+        webhook_url: str | None = None,
+    ) -> VideoJob:
         """Accepts a request, which is in the store when this returns.
 
-        `fields` as `videogen.requests.Request` has them; the tenant is the caller's. Raises InvalidRequest, and
-        Overloaded if it could not be answered in time.
+        `fields` as `videogen.requests.Request` has them; the tenant is the caller's. `webhook_url` was checked before,
+        and is told the end. Raises InvalidRequest, Draining, and Overloaded if it could not be answered in time.
         """
         if self.readiness.draining:
-            raise Overloaded("the service is ending and takes no more requests; another replica does", 1.0)
+            raise Draining("the service is ending and takes no more requests; another replica does")
         key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(fields))
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         # To its end, although who asks may leave meanwhile: what was claimed is to be made.
-        return await asyncio.shield(asyncio.ensure_future(self._submit(fields, caller, key)))
+        return await asyncio.shield(asyncio.ensure_future(self._submit(fields, caller, key, webhook_url)))
 
-    async def _submit(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> VideoJob:
+    async def _submit(
+        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, webhook_url: str | None
+    ) -> VideoJob:
         claims_it = self.maker.takes_newcomers
         self.maker.entering += claims_it
         try:
-            accepted, job, claims = await self.maker.call(lambda: self._enter(fields, caller, key, claims_it))
+            entered = await self.call(lambda: self._enter(fields, caller, key, webhook_url, claims_it))
         except (InvalidRequest, Overloaded) as error:
             self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
             raise
         finally:
             self.maker.entering -= claims_it
-        self.maker.take(claims)
-        if job.state == "queued" and not claims:
+        accepted, job, cache = entered.accepted, entered.job, entered.cache
+        self.maker.take(entered.claims)
+        if job.state == "queued" and not entered.claims:
             self.maker.wake()
-        cache = job.usage.cache if job.usage else "miss" if claims or job.state == "queued" else "joined"
         if job.id != accepted.id:  # the same idempotency key once more
             return self._told(job)
         asked = job.request
@@ -119,9 +143,17 @@ class Service:
         return accepted
 
     def _enter(
-        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, claims_it: bool
-    ) -> tuple[AcceptedRequest, VideoJob, list[Claim]]:
+        self,
+        fields: Mapping[str, Any],
+        caller: Caller,
+        key: Idempotency | None,
+        webhook_url: str | None,
+        claims_it: bool,
+    ) -> Entered:
         accepted = self._accept(fields, caller, key)
+        if webhook_url is not None:  # before its request, which is not accepted without it
+            job_id = accepted.id if key is None else self.store.named_by(key, accepted)
+            self.store.webhooks.add(Webhook(job_id, webhook_url, caller.tenant, caller.key_id))
         holder, lease_s = self.maker.holder, self.maker.limits.lease_s
         claims: list[Claim] = []
         if claims_it and accepted.version_digest in self.versions.loaded:
@@ -129,7 +161,16 @@ class Service:
         else:
             record = self.store.submit(accepted, SOURCE, key)
         self.admission.entered(record)
-        return accepted, self.looking.job(record, waits=not claims), claims
+        job = self.looking.job(record, waits=not claims)
+        return Entered(accepted, job, claims, self._cache(record, job, claims))
+
+    def _cache(self, record: RequestRecord, job: VideoJob, claims: list[Claim]) -> CacheUse:
+        """As the job's usage will tell it."""
+        if job.usage is not None:
+            return job.usage.cache
+        if claims or job.ungated:
+            return "miss"
+        return "miss" if job.state == "queued" and self.store.is_first(record) else "joined"
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
@@ -137,7 +178,7 @@ class Service:
 
     async def _get(self, job_id: str, caller: Caller, *, waits: bool) -> VideoJob:
         looking = self.looking
-        return self._told(await self.maker.call(lambda: looking.job(looking.own(job_id, caller), waits=waits)))
+        return self._told(await self.call(lambda: looking.job(looking.own(job_id, caller), waits=waits)))
 
     def _told(self, job: VideoJob) -> VideoJob:
         """With the progress that this replica knows of, of which the store hears seldom."""
@@ -157,7 +198,7 @@ class Service:
         if order not in ("asc", "desc"):
             raise InvalidRequest("order", order, "asc or desc")
         held = {*self.work.in_hand, *self.work.publishing}
-        page = await self.maker.call(lambda: self.looking.page(caller, held, after, limit, order == "desc"))
+        page = await self.call(lambda: self.looking.page(caller, held, after, limit, order == "desc"))
         return dataclasses.replace(page, data=tuple(map(self._told, page.data)))
 
     async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
@@ -167,7 +208,7 @@ class Service:
             record = self.looking.own(job_id, caller)
             return record, self.looking.job(self.store.cancel(job_id), waits=False)
 
-        record, job = await self.maker.call(cancel)
+        record, job = await self.call(cancel)
         self._cancelled(record)
         return self._told(job)
 
@@ -181,7 +222,7 @@ class Service:
             self.looking.hide(job_id, caller)
             return record
 
-        self._cancelled(await self.maker.call(hide))
+        self._cancelled(await self.call(hide))
 
     def _cancelled(self, record: RequestRecord) -> None:
         self.maker.forget_generation(record.generation)
@@ -190,7 +231,7 @@ class Service:
 
     async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
         """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
-        record = await self.maker.call(lambda: self.looking.own(job_id, caller))
+        record = await self.call(lambda: self.looking.own(job_id, caller))
         assert record.accepted is not None
         old = record.accepted.request
         fields = old.model_dump(mode="json", exclude={"tenant", "lane", "deadline", "prompt", "metadata", "model"})
@@ -210,7 +251,7 @@ class Service:
         if last is not None and held is not None:
             generation, looked = held.claim.generation, time.monotonic()
         else:
-            generation = (await self.maker.call(lambda: self.looking.own(job_id, caller))).generation
+            generation = (await self.call(lambda: self.looking.own(job_id, caller))).generation
         pause = POLL_S[0]
         with self.maker.changes.of(generation) as news:
             while last is None or not last.has_ended:

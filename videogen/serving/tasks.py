@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+
+from videogen.serving.lasting import lasting
 
 logger = logging.getLogger(__name__)
 
@@ -13,12 +15,24 @@ class Tasks:
     def __init__(self) -> None:
         self._settling = set[asyncio.Task[None]]()
         self._others = set[asyncio.Task[None]]()
+        self._needed = dict[asyncio.Task[None], str]()
+        self.lost: list[str] = []
+        """What the service cannot do without and has lost, for good."""
 
-    def spawn(self, work: Coroutine[None, None, None], *, settles: bool = False) -> None:
-        """Begins `work`, whose fault is logged. `settles`: it tells the store what came of a claim."""
+    def spawn(self, work: Coroutine[None, None, None], *, settles: bool = False, needed_as: str | None = None) -> None:
+        """Begins `work`, whose fault is logged. `settles`: it tells the store what came of a claim.
+
+        `needed_as`: if it does not end well, the service is of no more use, and this is what was lost.
+        """
         task = asyncio.get_running_loop().create_task(work)
         (self._settling if settles else self._others).add(task)
+        if needed_as is not None:
+            self._needed[task] = needed_as
         task.add_done_callback(self._ended)
+
+    def last(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """Begins what the service needs for as long as it goes on, and begins it anew after a fault."""
+        self.spawn(lasting(work, name), needed_as=name)
 
     async def settled(self, seconds: float) -> None:
         """Waits for what settles something."""
@@ -27,6 +41,7 @@ class Tasks:
 
     async def cancel_others(self, seconds: float) -> None:
         """Ends what settles nothing."""
+        self._needed.clear()
         if others := set(self._others):
             for task in others:
                 task.cancel()
@@ -35,5 +50,9 @@ class Tasks:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._settling.discard(task)
         self._others.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("a task of the service failed", exc_info=task.exception())
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        needed = self._needed.pop(task, None)
+        if error is not None and needed is not None:
+            self.lost.append(f"{needed} has ended: {str(error) or type(error).__name__}")
+        if error is not None and (needed is not None or not task.cancelled()):
+            logger.error("%s failed", needed or "a task of the service", exc_info=error)

@@ -81,10 +81,6 @@ class WebhookSender:
             raise InvalidRequest("webhook_url", url, "nothing: VIDEOGEN_WEBHOOK_SECRET, to sign with, is not set")
         await self.outgoing.check(url, "webhook_url")
 
-    async def add(self, video_id: str, url: str, caller: Caller) -> None:
-        """Makes sure that the end of a video is told; when this returns, a restart does not forget it."""
-        await self._in_store(lambda: self.webhooks.add(Webhook(video_id, url, caller.tenant, caller.key_id)))
-
     async def run(self) -> None:
         """Calls what is due, for ever; cancel it to stop. An unreachable store is asked again."""
         async with asyncio.TaskGroup() as group:

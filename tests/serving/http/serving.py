@@ -41,14 +41,14 @@ class Running:
 
     async def serve(self):
         async with served(Store(self.records), self.device) as service:
-            self.service = service
+            self.service, self.loop = service, asyncio.get_running_loop()
             await self._serve(service)
 
     async def _serve(self, service):
-        access = Access(self.keys)
+        access = Access(self.keys, executor=service.calls)
         outgoing = Outgoing(frozenset({"127.0.0.1"}))
         sender = WebhookSender(self.webhooks, service, outgoing, lambda _: self.secret, pauses_s=self.pauses_s)
-        limits = Limits(RateLimits(self.records), access, self.limits)
+        limits = Limits(RateLimits(self.records), access, self.limits, service.calls)
         app = create_app(service, access, limits, sender, lambda: (b"up 1\n", "text/plain; version=0.0.4"))
         app = CallContext(app)
         config = uvicorn.Config(app, "127.0.0.1", 0, http=self.connection, log_level="warning", lifespan="off")

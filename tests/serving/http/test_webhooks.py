@@ -11,6 +11,7 @@ import pytest
 from tests.serving.http.serving import SECRET, SLOW, running
 from tests.serving.http.test_outgoing import receiver  # noqa: F401
 from tests.store.builders import accepted
+from videogen.errors import StoreUnavailable
 from videogen.serving import webhooks
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
@@ -140,3 +141,58 @@ def test_a_webhook_whose_request_never_comes_is_given_up(monkeypatch):
         server.webhooks.add(Webhook("never-accepted", "http://127.0.0.1/hook", "default"))
         (dead,) = until(server.webhooks.list_dead)
         assert (dead.id, dead.attempts) == ("never-accepted", 0) and "never accepted" in dead.error
+
+
+class Failing(MemoryRecordStore):
+    """Cannot write records of one kind."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def write_many(self, writes):
+        if any(write.kind == self.kind for write in writes):
+            raise StoreUnavailable(f"{self.kind} cannot be written")
+        return super().write_many(writes)
+
+
+def test_what_cannot_have_its_webhook_recorded_is_not_accepted():
+    with running(Failing("webhook")) as server:
+        url = f"{server.url}/v1/videos"
+        assert httpx.post(url, json=WISH | {"webhook_url": "http://127.0.0.1/hook"}).status_code == 503
+        assert httpx.get(url).json()["data"] == []
+        assert httpx.post(url, json=WISH).status_code == 200
+
+
+def test_a_service_that_dies_between_the_two_leaves_the_webhook_to_the_same_request_sent_again(receiver):  # noqa: F811
+    """The store fails where the process would have died: the webhook is there, its request is not."""
+    records, headers = Failing("request"), {"idempotency-key": "order-17"}
+    url = f"http://127.0.0.1:{receiver.server_port}/hook"
+    with running(records) as server:
+        sent = {"url": f"{server.url}/v1/videos", "json": WISH | {"webhook_url": url}, "headers": headers}
+        assert httpx.post(**sent).status_code == 503
+        (recorded,) = (key for kind, key in records.names() if kind == "webhook")
+        time.sleep(2.5)  # it was looked at, and not given up
+        records.kind = None
+        assert httpx.post(**sent).json()["id"] == recorded
+        until(lambda: server.webhooks.get(recorded).state == "delivered")
+    assert len(receiver.seen) == 1
+
+
+def test_what_is_refused_leaves_no_webhook_behind():
+    records = MemoryRecordStore()
+    with running(records) as server:
+        hook = {"webhook_url": "http://127.0.0.1/hook"}
+        key = {"idempotency-key": "order-17"}
+        url = f"{server.url}/v1/videos"
+        assert httpx.post(url, json=WISH, headers=key).status_code == 200
+        refused = [
+            httpx.post(url, json=WISH | hook | {"seed": 3}, headers=key),
+            httpx.post(url, json=WISH | hook | {"num_inference_steps": 1_000_000}),
+            httpx.post(url, json=WISH | hook | {"deadline": 0.001}),
+        ]
+        assert [one.status_code for one in refused] == [400, 400, 429]
+        server.service.readiness.draining = True
+        assert httpx.post(url, json=WISH | hook).status_code == 503
+        server.service.readiness.draining = False
+        assert not [key for kind, key in records.names() if kind in ("webhook", "webhooks-due")]

@@ -1,4 +1,4 @@
-"""grpc.health.v1: SERVING exactly while the core is ready, asked anew each time."""
+"""grpc.health.v1: SERVING exactly while the core is ready, or lives, asked anew each time."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,15 +9,16 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 from videogen.serving.service import Service
 
+LIVE = "live"
 LOOK_S = 0.25
 """How often somebody who watches is looked after."""
 
 
 class Health(HealthServicer):
-    """Of the whole server, "", and of each service by its full name."""
+    """Of the whole server, "", and of each service by its full name, if it is ready; of `LIVE`, if it lives."""
 
     def __init__(self, service: Service, names: Iterable[str]) -> None:
-        self.service, self.names = service, frozenset(names) | {""}
+        self.service, self.names = service, frozenset(names) | {"", LIVE}
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
@@ -37,5 +38,6 @@ class Health(HealthServicer):
     def _status(self, name: str) -> "health_pb2.HealthCheckResponse.ServingStatus":
         if name not in self.names:
             return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        serving = self.service.readiness.ready
+        now = self.service.readiness
+        serving = now.live if name == LIVE else now.ready
         return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING

@@ -71,11 +71,11 @@ class VideoFace(Face, VideoServiceServicer):
         await self.limits.take(caller)
         return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context))
 
-    @answers()
+    @answers(reads=True)
     async def Get(self, request: pb.GetRequest, context: Context, caller: Caller) -> pb.GetResponse:
         return pb.GetResponse(job=wire.job(await self.service.get(request.id, caller)))
 
-    @answers()
+    @answers(reads=True)
     async def List(self, request: pb.ListRequest, context: Context, caller: Caller) -> pb.ListResponse:
         if not 0 <= request.page_size <= MOST_TO_A_PAGE:
             raise InvalidRequest("page_size", request.page_size, f"1 to {MOST_TO_A_PAGE}, or 0 for {PAGE}")
@@ -83,20 +83,20 @@ class VideoFace(Face, VideoServiceServicer):
         after, limit = request.page_token or None, request.page_size or PAGE
         page = await self.service.list(caller, after=after, limit=limit, order=order)
         token = page.data[-1].id if page.has_more and page.data else ""
-        return pb.ListResponse(jobs=map(wire.job, page.data), next_page_token=token)
+        return pb.ListResponse(jobs=map(wire.job, page.data), next_page_token=token, cut=page.is_cut)
 
-    @answers()
+    @answers(reads=True)
     async def Watch(self, request: pb.WatchRequest, context: Context, caller: Caller) -> None:
         with self.limits.stream(caller):
             async with closing(self.service.watch(request.id, caller)) as changes:
                 async for job in changes:
                     await context.write(pb.WatchResponse(job=wire.job(job)))
 
-    @answers()
+    @answers(reads=True)
     async def Cancel(self, request: pb.CancelRequest, context: Context, caller: Caller) -> pb.CancelResponse:
         return pb.CancelResponse(job=wire.job(await self.service.cancel(request.id, caller)))
 
-    @answers()
+    @answers(reads=True)
     async def Delete(self, request: pb.DeleteRequest, context: Context, caller: Caller) -> pb.DeleteResponse:
         await self.service.delete(request.id, caller)
         return pb.DeleteResponse()
@@ -107,7 +107,7 @@ class VideoFace(Face, VideoServiceServicer):
         await self.limits.take(caller)
         return pb.RemixResponse(job=wire.job(await self.service.remix(request.id, request.prompt, caller)))
 
-    @answers()
+    @answers(reads=True)
     async def Content(self, request: pb.ContentRequest, context: Context, caller: Caller) -> None:
         content = await self.service.content(request.id, caller)
         start, stop = request.start, request.stop if request.HasField("stop") else content.size

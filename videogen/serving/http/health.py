@@ -14,9 +14,9 @@ Exposition = Callable[[], tuple[bytes, str]]
 
 @router.get("/healthz", responses={503: {"description": "It should be restarted."}})
 async def healthz(request: Request) -> Response:
-    """200 as long as the process works."""
-    live = request.app.state.service.readiness.live
-    return Answer({"live": live}, 200 if live else 503)
+    """200 as long as the process can do any good; away stores and engines pass, and are `/readyz`'s."""
+    now = request.app.state.service.readiness
+    return Answer({"live": now.live} | ({} if now.live else {"reasons": now.reasons}), 200 if now.live else 503)
 
 
 @router.get("/readyz", responses={503: {"description": "Not now; `reasons` says why."}})

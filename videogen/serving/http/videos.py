@@ -11,7 +11,7 @@ from videogen.serving.http import content as contents
 from videogen.serving.http import schemas
 from videogen.serving.http.answers import Answer, Refused
 from videogen.serving.http.bodies import read_fields
-from videogen.serving.http.callers import Known
+from videogen.serving.http.callers import Known, Reading
 from videogen.serving.http.dialect import Asked, translate
 from videogen.serving.http.ended import ended
 from videogen.serving.http.events import events
@@ -52,10 +52,7 @@ async def _asked(request: Request, caller: Caller) -> Asked:
 async def _submit(request: Request, asked: Asked, caller: Caller) -> VideoJob:
     key = request.headers.get("idempotency-key")
     await _take(request, caller)
-    job = await service_of(request).submit(asked.fields, caller, key)
-    if asked.webhook_url is not None:
-        await request.app.state.webhooks.add(job.id, asked.webhook_url, caller)
-    return job
+    return await service_of(request).submit(asked.fields, caller, key, asked.webhook_url)
 
 
 def _hold(request: Request, caller: Caller) -> contents.Hold:
@@ -85,7 +82,7 @@ async def create(request: Request, caller: Known) -> Response:
     again is the same job.
     """
     asked = await _asked(request, caller)
-    return _shown(request, await _submit(request, asked, caller), asked.warnings)
+    return _shown(await _submit(request, asked, caller), asked.warnings)
 
 
 @router.post(
@@ -115,7 +112,7 @@ async def create_sync(request: Request, caller: Known) -> Response:
 @router.get("", response_model=schemas.VideoList)
 async def list_videos(
     request: Request,
-    caller: Known,
+    caller: Reading,
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Annotated[Literal["asc", "desc"], Query(description="By creation.")] = "desc",
@@ -129,22 +126,22 @@ async def list_videos(
 
 
 @router.get("/{video_id}", response_model=schemas.Video)
-async def retrieve(request: Request, video_id: VideoId, caller: Known) -> Response:
+async def retrieve(request: Request, video_id: VideoId, caller: Reading) -> Response:
     """A video as it is now: status, progress, place in the queue, expected seconds."""
-    return _shown(request, await service_of(request).get(video_id, caller))
+    return _shown(await service_of(request).get(video_id, caller))
 
 
 @router.delete("/{video_id}", response_model=schemas.VideoDeleted)
-async def delete(request: Request, video_id: VideoId, caller: Known) -> Response:
+async def delete(request: Request, video_id: VideoId, caller: Reading) -> Response:
     """Forgets a video; one that is not finished is cancelled first."""
     await service_of(request).delete(video_id, caller)
     return Answer({"id": video_id, "object": "video.deleted", "deleted": True})
 
 
 @router.post("/{video_id}/cancel", response_model=schemas.Video)
-async def cancel(request: Request, video_id: VideoId, caller: Known) -> Response:
+async def cancel(request: Request, video_id: VideoId, caller: Reading) -> Response:
     """Stops a job: `status` is then failed, `error.code` cancelled. One that has ended stays as it is."""
-    return _shown(request, await service_of(request).cancel(video_id, caller))
+    return _shown(await service_of(request).cancel(video_id, caller))
 
 
 @router.post("/{video_id}/remix", response_model=schemas.Video, openapi_extra=_body(schemas.RemixVideo))
@@ -152,7 +149,7 @@ async def remix(request: Request, video_id: VideoId, caller: Known) -> Response:
     """Makes a video anew with another prompt; its seed and its parameters stay."""
     prompt = await _prompt(request)
     await _take(request, caller)
-    return _shown(request, await service_of(request).remix(video_id, prompt, caller))
+    return _shown(await service_of(request).remix(video_id, prompt, caller))
 
 
 @router.get(
@@ -167,7 +164,7 @@ async def remix(request: Request, video_id: VideoId, caller: Known) -> Response:
 async def content(
     request: Request,
     video_id: VideoId,
-    caller: Known,
+    caller: Reading,
     variant: Annotated[Literal["video", "thumbnail", "spritesheet"], Query()] = "video",
 ) -> Response:
     """The MP4 (with ranges, and its sha256 as ETag), a WebP thumbnail, or a JPEG sheet of its frames."""
@@ -182,7 +179,7 @@ async def content(
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {}}, "description": "Events until the job ends."}},
 )
-async def watch_events(request: Request, video_id: VideoId, caller: Known) -> Response:
+async def watch_events(request: Request, video_id: VideoId, caller: Reading) -> Response:
     """Server-sent events: the video now, at every change, and at its end."""
     service, hold = service_of(request), _hold(request, caller)
     await service.get(video_id, caller)
@@ -193,8 +190,6 @@ async def watch_events(request: Request, video_id: VideoId, caller: Known) -> Re
     return StreamingResponse(pieces, headers=headers, media_type="text/event-stream")
 
 
-def _shown(request: Request, job: VideoJob, warnings: tuple[str, ...] = ()) -> Answer:
-    headers = dict(getattr(request.state, "allowance", {}))
-    if not job.has_ended:
-        headers["openai-poll-after-ms"] = str(POLL_MS)
+def _shown(job: VideoJob, warnings: tuple[str, ...] = ()) -> Answer:
+    headers = {} if job.has_ended else {"openai-poll-after-ms": str(POLL_MS)}
     return Answer(video(job, warnings), headers=headers)
