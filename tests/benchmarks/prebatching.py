@@ -12,7 +12,9 @@ from pathlib import Path
 from tests.benchmarks.shared import table, write
 from videogen.scheduling.arrivals import Kind, bursty, requests
 from videogen.scheduling.costs import Affine
-from videogen.scheduling.simulation import Fleet, Outcome, simulate
+from videogen.scheduling.simulation.fleet import Fleet
+from videogen.scheduling.simulation.outcome import Outcome
+from videogen.scheduling.simulation.simulate import simulate
 
 DEVICES = {"40 + 5·B ms": Affine(0.04, 0.005), "40 + 1·B ms": Affine(0.04, 0.001)}
 

@@ -16,7 +16,9 @@ from tests.benchmarks.shared import RESULTS, table, write
 from videogen.media.charts import Series, line_chart
 from videogen.scheduling.arrivals import Kind, poisson, requests
 from videogen.scheduling.costs import Affine
-from videogen.scheduling.simulation import Fleet, Outcome, StoreCosts, capacity, simulate
+from videogen.scheduling.simulation.fleet import Fleet, StoreCosts, capacity
+from videogen.scheduling.simulation.outcome import Outcome
+from videogen.scheduling.simulation.simulate import simulate
 
 COSTS, KIND = Affine(0.04, 0.005), Kind("video", 4)
 SHORTEST_S = 4.0
@@ -51,7 +53,7 @@ def decision() -> float:
 
 def play(devices: int, store: StoreCosts, load: float, decision_s: float, requests_most: int) -> tuple[Outcome, float]:
     """The outcome, and the seconds that it took to simulate."""
-    fleet = Fleet(COSTS, devices, store=store, decision_s=decision_s, queue_s=5.0)
+    fleet = Fleet(COSTS, devices, store=store, boundary_s=decision_s, queue_s=5.0)
     rate = load * devices * capacity(fleet, KIND)
     seconds = max(SHORTEST_S, min(60.0, requests_most / rate))
     start = time.process_time()

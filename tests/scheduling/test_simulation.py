@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videogen.scheduling.arrivals import Kind, bursty, poisson, requests
+from videogen.scheduling.arrivals import Kind, Request, bursty, poisson, requests
 from videogen.scheduling.costs import Affine
 from videogen.scheduling.policy import Policy
-from videogen.scheduling.simulation import Fleet, StoreCosts, capacity, simulate
+from videogen.scheduling.simulation.fleet import Fleet, FrontCosts, StoreCosts, capacity
+from videogen.scheduling.simulation.simulate import simulate
 
 COSTS = Affine(0.04, 0.005)
 VIDEO = Kind("video", 4)
@@ -58,6 +59,15 @@ def test_twice_the_devices_never_answer_less(devices, rate, seed):
 
     few, many = completed(devices), completed(2 * devices)
     assert many >= 0.98 * few - 2  # of the last ones a few more may be under way at the end
+
+
+def test_requests_and_answers_take_turns_at_the_process_before_a_device():
+    """Four at once: each is in the queue 10 ms after the one before; one step takes 45 ms, so the first runs alone."""
+    fleet = Fleet(COSTS, front=FrontCosts(accept_s=0.01, answer_s=0.02, way_s=0.1), hold=False)
+    outcome = simulate(fleet, [Request(0.0, Kind("one", 1))] * 4, 10)
+    together = 0.01 + 0.045 + COSTS.step("default", 3, 1)
+    answered = [0.055 + 0.02, *[together + 3 * 0.02] * 3]
+    assert outcome.latencies["one"] == pytest.approx([one + 0.1 for one in answered])
 
 
 def test_the_same_seed_gives_the_same():

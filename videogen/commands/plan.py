@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from videogen.scheduling.arrivals import Kind
-    from videogen.scheduling.simulation import Fleet, Outcome
+    from videogen.scheduling.simulation.fleet import Fleet
+    from videogen.scheduling.simulation.outcome import Outcome
 
 NAIVE_BATCH = 8
 MOST_DEVICES = 100_000
@@ -75,7 +76,7 @@ def make_plan(
     used: Device, rpm: float, p99: float, price: float, seed: int = 0, tell: "Callable[[float], object] | None" = None
 ) -> Plan:
     """The fewest devices whose simulated p99 is low enough. Raises InvalidRequest if no number could be."""
-    from videogen.scheduling.simulation import Fleet, rate
+    from videogen.scheduling.simulation.fleet import Fleet, rate
 
     kind = kinds("100", used.steps)[0]
     fleet = Fleet(used.costs, streams=used.streams)
@@ -99,7 +100,7 @@ def _fewest(
 ) -> "tuple[int, Outcome]":  # fmt: skip
     """From `least` on, in steps that double, then between the last two by halves."""
     from videogen.scheduling.arrivals import poisson, requests
-    from videogen.scheduling.simulation import simulate
+    from videogen.scheduling.simulation.simulate import simulate
 
     seconds = max(min(60.0, SIMULATED * 60 / rpm), 20 * p99)
     tried: dict[int, Outcome] = {}
@@ -124,7 +125,7 @@ def _fewest(
 
 def arithmetic(made: Plan, used: Device, rpm: float, p99: float, price: float) -> list[str]:
     """The plan as lines to read from top to bottom."""
-    from videogen.scheduling.simulation import rate
+    from videogen.scheduling.simulation.fleet import rate
 
     kind = kinds("100", used.steps)[0]
     batch, streams, outcome = made.batch, used.streams, made.outcome

@@ -13,7 +13,7 @@ from videogen.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from videogen.scheduling.simulation import Outcome
+    from videogen.scheduling.simulation.outcome import Outcome
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
 
@@ -56,7 +56,9 @@ def simulate(
 
     `videogen simulate --synthetic --rpm 1000 --no-hold --json | jq .utilisation`: batches are never held open
     """
-    from videogen.scheduling import arrivals, simulation
+    from videogen.scheduling import arrivals
+    from videogen.scheduling.simulation.fleet import Fleet, StoreCosts
+    from videogen.scheduling.simulation.simulate import simulate as played
 
     if plot and plot.suffix != ".svg":
         raise InvalidRequest("plot", str(plot), "a file that ends in .svg")
@@ -64,13 +66,13 @@ def simulate(
     seconds = 60 * minutes
     make = arrivals.bursty if bursts else arrivals.poisson
     times = _replayed(trace) if trace else make(rpm / 60, seconds, seed)
-    fleet = simulation.Fleet(
+    fleet = Fleet(
         used.costs, devices, used.streams, hold=not no_hold, queue_s=queue_s,
-        store=simulation.StoreCosts(store_rate, claim_ms / 1000),
+        store=StoreCosts(store_rate, claim_ms / 1000),
     )  # fmt: skip
     with progress("simulating") as tell:
         load = arrivals.requests(times, kinds(mix, used.steps), repeats=repeats, seed=seed)
-        outcome = simulation.simulate(fleet, load, seconds, tell)
+        outcome = played(fleet, load, seconds, tell)
     if plot:
         plot.write_text(_chart(outcome))
     if as_json:
@@ -157,7 +159,7 @@ def _tell(outcome: "Outcome", source: str) -> None:
 
 
 def _good() -> float:
-    from videogen.scheduling.simulation import GOOD
+    from videogen.scheduling.simulation.outcome import GOOD
 
     return GOOD
 

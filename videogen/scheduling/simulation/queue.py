@@ -1,0 +1,85 @@
+"""The simulated store: one queue by class, out of which devices claim."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from videogen.scheduling.arrivals import Kind, Request
+from videogen.scheduling.job import CLASSES, Job
+from videogen.scheduling.simulation.clock import Clock
+from videogen.scheduling.simulation.device import Device
+from videogen.scheduling.simulation.fleet import Fleet, capacity
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request that is to be made, and those that asked for the same meanwhile."""
+
+    request: Request
+    number: int
+    joined: list[Request] = field(default_factory=list)
+
+    def job(self) -> Job:
+        kind, at = self.request.kind, self.request.at
+        deadline = None if kind.deadline_s is None else at + kind.deadline_s
+        return Job(str(self.number), kind.key, kind.steps, priority=kind.priority, arrived=at, deadline=deadline)
+
+
+class Queue:
+    """`busy_s` is how long the store was busy with handing out."""
+
+    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+        self._fleet, self._clock = fleet, clock
+        self._lines: dict[str, deque[Waiting]] = {name: deque() for name in CLASSES}
+        self._count, self._work_s = 0, 0.0
+        self._idle: deque[Device] = deque()
+        self._asking: deque[Device] = deque()
+        self._free, self.busy_s = 0.0, 0.0
+        self._each: dict[Kind, float] = {}
+
+    def wait_s(self) -> float:
+        """How long all that waits takes, by the devices and by the store."""
+        return max(self._work_s / self._fleet.devices, self._count / self._fleet.store.videos_per_s)
+
+    def put(self, waiting: Waiting) -> None:
+        self._lines[waiting.request.kind.priority].append(waiting)
+        self._count += 1
+        self._work_s += self._device_s(waiting.request.kind)
+        self._claim()
+
+    def wants(self, device: Device) -> None:
+        """The device has room for more; idle ones are served first."""
+        if not device.asks:
+            device.asks = True
+            (self._asking if len(device) else self._idle).append(device)
+        self._claim()
+
+    def _claim(self) -> None:
+        """Devices that want work take what waits, as the store gets to them."""
+        store = self._fleet.store
+        while self._count and (self._idle or self._asking) and self._free <= self._clock.now:
+            device = (self._idle or self._asking).popleft()
+            device.asks = False
+            first = next(line for line in self._lines.values() if line)[0]
+            count = min(self._fleet.ahead(first.request.kind) - len(device), store.claim_most, self._count)
+            if count < 1:
+                continue
+            jobs = [self._take().job() for _ in range(count)]
+            device.coming += count
+            busy = count / store.videos_per_s
+            self.busy_s += busy
+            self._free = self._clock.now + busy
+            self._clock.at(self._free + store.claim_s, device.deliver, jobs)
+            if busy:
+                self._clock.at(self._free, self._claim)
+
+    def _take(self) -> Waiting:
+        waiting = next(line for line in self._lines.values() if line).popleft()
+        self._count -= 1
+        self._work_s = max(0.0, self._work_s - self._device_s(waiting.request.kind)) if self._count else 0.0
+        return waiting
+
+    def _device_s(self, kind: Kind) -> float:
+        """Of a device, for one of many such requests."""
+        if kind not in self._each:
+            self._each[kind] = 1 / capacity(self._fleet, kind)
+        return self._each[kind]
