@@ -45,12 +45,13 @@ class ServiceLimits:
 class Pace:
     """How a replica stands: `step_s` of a step as it goes now, `lent` videos that runs handed to it.
 
-    Of those only what the scheduler lets go before the request counts.
+    Of those only what the scheduler lets go before the request counts. `publish_s` is from a video to its record.
     """
 
     server: Server
     step_s: float
     lent: int = 0
+    publish_s: float = 0.0
 
 
 class Admission(Observer):
@@ -159,5 +160,5 @@ class Admission(Observer):
 
 def _eta(accepted: AcceptedRequest, own: Pace, turn: float) -> float:
     """Seconds until its end: until as many have ended as stand before it, and itself; no less than its own steps take,
-    as they go now, after half a step of others on average."""
-    return max(turn, (accepted.request.num_inference_steps or 1) * own.step_s) + own.step_s / 2
+    as they go now, after half a step of others on average; and until it is in the store."""
+    return max(turn, (accepted.request.num_inference_steps or 1) * own.step_s) + own.step_s / 2 + own.publish_s

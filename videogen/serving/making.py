@@ -74,7 +74,7 @@ class Maker:
         self.stats: Stats | None = None
         self.entering = 0
         """Requests that are being accepted, to be claimed in the same trip to the store."""
-        self.work = Workload(self.engine, store.limits, self.wake)
+        self.work = Workload(self.engine, self.speed, store.limits, self.wake)
         self.reviver = Reviver(self.engine, self.limits, self._is_down)
         self.deadlines = Deadlines(self._has_ended)
         self.presence = Presence(store, self.stands, self.limits.unserved_s)
@@ -118,7 +118,8 @@ class Maker:
 
     def pace(self, accepted: AcceptedRequest) -> Pace:
         """What admission goes by for a request."""
-        return Pace(self.stands(), self.speed.step_s, self.work.lent_before(accepted.request.priority))
+        lent = self.work.lent_before(accepted.request.priority)
+        return Pace(self.stands(), self.speed.step_s, lent, self.speed.publish_s)
 
     async def stop(self, grace_s: float) -> None:
         """Takes nothing more, waits for what is in hand, then gives the rest back unused."""
@@ -171,12 +172,21 @@ class Maker:
             self.tasks.spawn(self._leases.release(claims), settles=True)
             return
         for claim in claims:
+            self._let_go_of_others(claim)
             self.work.add(claim)
             self.deadlines.add(claim.request)
-            self.changes.tell(claim.generation)
+            self.changes.tell(claim.generation, claim.request.id)
         self.work.give_waiting()
         if claims:
             self.observer.claimed(len(claims))
+
+    def _let_go_of_others(self, claim: Claim) -> None:
+        """A request that was changed elsewhere comes again: what was made under its name before goes back."""
+        before = self.work.in_hand.get(claim.request.id)
+        if before is not None and before.claim.generation != claim.generation and self.work.drop(before.claim):
+            self.work.hand_back([before], "its request was changed")
+            if before.lent is None:
+                self.tasks.spawn(self._leases.release([before.claim]), settles=True)
 
     def forget_generation(self, generation: str) -> None:
         """A request for it was cancelled: looks at once whether anybody still wants its video."""
@@ -209,6 +219,8 @@ class Maker:
                 self.reviver.has_made = True
                 if held := self.work.made(event.id):
                     self.tasks.spawn(self._publish(held, event), settles=True)
+            case Failed(code="cancelled"):
+                pass  # what was dropped here; it may have come again since
             case Failed():
                 if held := self.work.out(event.id):
                     self.tasks.spawn(self._fail(held, event.error, event.retry, event.code), settles=True)
@@ -233,21 +245,23 @@ class Maker:
             held.first_step_at = held.first_step_at or time.monotonic()
             if held.lent is not None:
                 held.lent(Executing(held.claim.generation, held.progress))
-            self.changes.tell(held.claim.generation, in_store=False)
+            self.changes.tell(held.claim.generation, event.id, in_store=False)
 
     async def _publish(self, held: InHand, event: Finished) -> None:
         self._claimer.has_room()
         self.speed.made(event.facts)
+        began = time.monotonic()
         try:
             await self._results.publish(held, event)
+            self.speed.published(time.monotonic() - began)
         finally:
             self.work.publishing.pop(event.id, None)
-        self.changes.tell(held.claim.generation)
+        self.changes.tell(held.claim.generation, event.id)
 
     async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
         await self._results.fail(held, error, retry, code)
         self.wake()
-        self.changes.tell(held.claim.generation)
+        self.changes.tell(held.claim.generation, held.claim.request.id)
 
     def _is_down(self, why: str) -> None:
         self.work.down = why

@@ -14,6 +14,8 @@ from videogen.serving.views import device_seconds
 
 SHARE = 0.1
 """Of the newest video in the average."""
+MOST_PUBLISH_S = 1.0
+"""What one video counts at most there: a store that was away is no reason to hurry."""
 STEP = "step"
 
 
@@ -26,6 +28,8 @@ class Speed:
         been made in batches that pay. A device with little to do would seem slow, be given less, and seem slower."""
         self.step_s = 0.05
         """Of one step as it goes now, whatever the batch."""
+        self.publish_s = 0.0
+        """From a video to who waits for its record: a moving average."""
         self.batches_ahead = 0
         """Of two full batches for each stream: with fewer in hand, a device whose steps are slow never fills one."""
         self._measured = Profiled({})
@@ -52,6 +56,10 @@ class Speed:
         if (spent := device_seconds(facts)) > 0 and usual > 0:
             paying = spent * sum(batches.values()) * self._least / usual
             self.seconds_each += SHARE * (paying - self.seconds_each)
+
+    def published(self, seconds: float) -> None:
+        """A video was in the store so long after it was made."""
+        self.publish_s += SHARE * (min(seconds, MOST_PUBLISH_S) - self.publish_s)
 
     def ahead(self, limits: Making) -> int:
         """How many the device should have in hand."""

@@ -9,6 +9,7 @@ from videogen.scheduling.policy import AGEING_S
 from videogen.serving.engine.messages import Died, EngineJob
 from videogen.serving.engine_process import EngineProcess
 from videogen.serving.in_hand import InHand, left
+from videogen.serving.speed import Speed
 from videogen.serving.suspects import Suspects
 from videogen.store.records import Claim, StoreLimits
 
@@ -16,8 +17,8 @@ from videogen.store.records import Claim, StoreLimits
 class Workload:
     """One engine process's, by the ids of requests. `dropped` is called when one was let go without a video."""
 
-    def __init__(self, engine: EngineProcess, limits: StoreLimits, dropped: Callable[[], None]) -> None:
-        self.engine, self.limits, self.dropped = engine, limits, dropped
+    def __init__(self, engine: EngineProcess, speed: Speed, limits: StoreLimits, dropped: Callable[[], None]) -> None:
+        self.engine, self.speed, self.limits, self.dropped = engine, speed, limits, dropped
         self.down: str | None = "the engine process is starting"
         """Why nothing is being made, None while something can be."""
         self.in_hand: dict[str, InHand] = {}
@@ -76,7 +77,10 @@ class Workload:
         accepted = held.claim.request
         held.is_given = True
         weight = self.limits.tenant_weights.get(accepted.request.tenant, 1.0)
-        self.engine.run(EngineJob.of(accepted, left(accepted), weight))
+        deadline_in = left(accepted)
+        if deadline_in is not None:  # by which its video is to be in the store
+            deadline_in = max(0.0, deadline_in - self.speed.publish_s)
+        self.engine.run(EngineJob.of(accepted, deadline_in, weight))
 
     def out(self, request_id: str) -> InHand | None:
         """It is in hand no more."""
