@@ -108,6 +108,13 @@ class AsyncClient:
     async def delete(self, job_id: str) -> None:
         await self._call(verbs.delete(job_id))
 
+    async def change(self, job_id: str, **fields: Any) -> Job:
+        """Changes a job that has not ended: `prompt`, `negative_prompt`, `guidance_scale`, `priority`, `deadline`.
+
+        The first three hold from its next denoising step on; the job's `changes` tell from which.
+        """
+        return await self._call(verbs.change(job_id, fields))
+
     async def remix(self, job_id: str, prompt: str) -> Job:
         """Asks for another video with the seed and parameters of a finished one, but another prompt."""
         return await self._call(verbs.remix(job_id, prompt))

@@ -54,6 +54,8 @@ class Job:
     video_size: int | None
     provenance: Mapping[str, Any]
     ungated: bool
+    changes: tuple[Mapping[str, Any], ...] = ()
+    """What was asked otherwise meanwhile: the first `step` that went by it, and the fields."""
 
     @property
     def is_live(self) -> bool:

@@ -87,6 +87,12 @@ def delete(job_id: str) -> Verb[None]:
     return Verb("Delete", video_service_pb2.DeleteRequest(id=job_id), lambda _: None, repeatable=False)
 
 
+def change(job_id: str, fields: Mapping[str, Any]) -> Verb[Job]:
+    # Repeated it would be another change, from a later step on.
+    request = wire.change(job_id, fields)
+    return Verb("Change", request, lambda answer: wire.job(answer.job), repeatable=False)
+
+
 def remix(job_id: str, prompt: str) -> Verb[Job]:
     request = video_service_pb2.RemixRequest(id=job_id, prompt=prompt)
     return Verb("Remix", request, lambda answer: wire.job(answer.job), repeatable=False)

@@ -4,7 +4,7 @@ import hashlib
 import math
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -24,14 +24,26 @@ CACHE: dict[int, typing.Literal["hit", "joined", "miss"]] = {
     video_pb2.CACHE_USE_JOINED: "joined",
     video_pb2.CACHE_USE_MISS: "miss",
 }
+M = TypeVar("M", bound=Message)
 PRIORITIES = {"interactive": 1, "standard": 2, "batch": 3}
 ORDERS = {"asc": video_service_pb2.LIST_ORDER_ASCENDING, "desc": video_service_pb2.LIST_ORDER_DESCENDING}
 
 
 def spec(fields: Mapping[str, Any]) -> video_pb2.VideoSpec:
     """A VideoSpec. Fields that are None are left open. Raises InvalidRequest for one that does not exist or fit."""
-    made = video_pb2.VideoSpec()
-    names = _descriptor(made).fields_by_name
+    return _filled(video_pb2.VideoSpec(), fields)
+
+
+def change(job_id: str, fields: Mapping[str, Any]) -> video_service_pb2.ChangeRequest:
+    """As `spec`, of what may be changed."""
+    made = _filled(video_service_pb2.ChangeRequest(), fields)
+    made.id = job_id
+    return made
+
+
+def _filled(message: M, fields: Mapping[str, Any]) -> M:
+    made: Any = message
+    names = [name for name in _descriptor(message).fields_by_name if name != "id"]
     for name, value in fields.items():
         if name not in names:
             raise _invalid(name, value, "one of " + ", ".join(names))
@@ -49,7 +61,7 @@ def spec(fields: Mapping[str, Any]) -> video_pb2.VideoSpec:
                 setattr(made, name, value)
         except (TypeError, ValueError, AttributeError) as error:
             raise _invalid(name, value, str(error)) from error
-    return made
+    return message
 
 
 def one_of(name: str, value: str, allowed: Mapping[str, Any]) -> Any:
@@ -93,6 +105,7 @@ def job(message: video_pb2.Job) -> Job:
         video_size=message.video.size if has("video") else None,
         provenance=plain(message.video.provenance) if has("video") else {},
         ungated=message.ungated,
+        changes=tuple(map(_change, message.changes)),
     )
 
 
@@ -177,6 +190,10 @@ def _descriptor(message: Message) -> Any:
 def _usage(message: video_pb2.Usage) -> Usage:
     cost = message.cost_usd if message.HasField("cost_usd") else None
     return Usage(message.gpu_seconds, cost, CACHE.get(message.cache))
+
+
+def _change(message: video_pb2.ParameterChange) -> dict[str, Any]:
+    return {"step": message.step, **{field.name: value for field, value in message.ListFields()}}
 
 
 def _error(message: video_pb2.JobError) -> JobError:

@@ -1,4 +1,4 @@
-"""Who waits for news of a generation is told that there are some."""
+"""Who waits for news of a job is told that there are some."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,10 @@ class News(asyncio.Event):
 
 
 class Changes:
-    """One event loop's. A key is a generation; that nobody waits for it costs nothing."""
+    """One event loop's. A key is a generation, or the request that it is made for, which may get another generation.
+
+    That nobody waits for it costs nothing.
+    """
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[News]] = defaultdict(set)
@@ -26,19 +29,22 @@ class Changes:
         """Keys that somebody waits for."""
         return len(self._waiting)
 
-    def tell(self, key: str, *, in_store: bool = True) -> None:
-        for news in self._waiting.get(key, ()):
-            news.in_store |= in_store
-            news.set()
+    def tell(self, *keys: str, in_store: bool = True) -> None:
+        for key in keys:
+            for news in self._waiting.get(key, ()):
+                news.in_store |= in_store
+                news.set()
 
     @contextlib.contextmanager
-    def of(self, key: str) -> Generator[News]:
-        """What is set by all news of `key` from now on; who waits clears it before looking."""
+    def of(self, *keys: str) -> Generator[News]:
+        """What is set by all news of any of the keys from now on; who waits clears it before looking."""
         news = News()
-        self._waiting[key].add(news)
+        for key in keys:
+            self._waiting[key].add(news)
         try:
             yield news
         finally:
-            self._waiting[key].discard(news)
-            if not self._waiting[key]:
-                del self._waiting[key]
+            for key in keys:
+                self._waiting[key].discard(news)
+                if not self._waiting[key]:
+                    del self._waiting[key]

@@ -36,6 +36,12 @@ class Deadlines:
             self._due[accepted.id] = asyncio.get_running_loop().time() + seconds
             self._look_again(accepted.id, 0.0)
 
+    def again(self, accepted: AcceptedRequest) -> None:
+        """Its deadline is another now."""
+        if (timer := self._timers.pop(accepted.id, None)) is not None:
+            timer.cancel()
+        self.add(accepted)
+
     def __len__(self) -> int:
         """Jobs that are remembered."""
         return len(self._timers)
@@ -59,7 +65,10 @@ class Deadlines:
 
     async def _look(self, job_id: str) -> None:
         if await self._has_ended(job_id, job_id in self._accepted_here):
-            del self._timers[job_id], self._due[job_id]
+            self._due.pop(job_id, None)
+            if (timer := self._timers.pop(job_id, None)) is not None:
+                timer.cancel()
             self._accepted_here.discard(job_id)
-        else:
+        elif job_id in self._timers:
+            self._timers[job_id].cancel()
             self._look_again(job_id, AGAIN_S)

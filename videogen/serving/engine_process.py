@@ -8,15 +8,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from videogen.errors import EngineError, EngineUnavailable, GenerationFailed
 from videogen.serving.engine.messages import (
     HEADER,
     Answer,
-    AskCompletion,
-    AskPlaces,
+    Begin,
     Cancel,
     Change,
     Configure,
@@ -26,6 +26,7 @@ from videogen.serving.engine.messages import (
     EngineJob,
     Failed,
     Finished,
+    Fork,
     Load,
     Loaded,
     Loading,
@@ -49,18 +50,29 @@ from videogen.serving.engine.messages import (
 )
 
 __all__ = [
-    "Died", "EngineConfig", "EngineEvent", "EngineJob", "EngineProcess", "Failed", "Finished", "Loaded", "Loading",
-    "Progress", "Stats", "Synthetic", "VersionToLoad",
+    "Died", "EngineConfig", "EngineEvent", "EngineJob", "EngineProcess", "Failed", "Finished", "Forked", "Loaded",
+    "Loading", "Progress", "Stats", "Synthetic", "VersionToLoad",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 START_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A job that has taken over another's latents from `step` on, and waits for `EngineProcess.begin`."""
+
+    id: str
+    source: str
+    step: int
+    run: str
+
+
 class EngineProcess:
     """One engine process at a time. Everything is called, and `on_event` is called, on one event loop.
 
     `held` is what it was given and has not ended; `busy` what is in a running batch or a stage, as of its last message.
+    The process knows each run of a job by a name of its own, so that what it says of one is never taken for another.
     """
 
     def __init__(self, config: EngineConfig, on_event: Callable[[EngineEvent], None]) -> None:
@@ -68,9 +80,10 @@ class EngineProcess:
         self.ready: Ready | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._held: set[str] = set()
-        self._cancelled: set[str] = set()
-        """Of those, what was cancelled and has not come again since."""
+        self._runs: dict[str, str] = {}
+        """Job -> the run that makes it."""
+        self._forks: set[str] = set()
+        """Runs that wait to begin."""
         self._places: dict[str, frozenset[str]] = {}
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._asked: dict[str, asyncio.Future[Finished]] = {}
@@ -90,11 +103,12 @@ class EngineProcess:
 
     @property
     def held(self) -> frozenset[str]:
-        return frozenset(self._held)
+        return frozenset(self._runs)
 
     @property
     def busy(self) -> frozenset[str]:
-        return frozenset().union(*self._places.values()) & self._held
+        runs = frozenset().union(*self._places.values())
+        return frozenset(job_id for job_id, run in self._runs.items() if run in runs)
 
     async def start(self) -> None:
         """A new process, with no version loaded. Raises EngineUnavailable if it doesn't come up."""
@@ -148,7 +162,7 @@ class EngineProcess:
         except TimeoutError:
             self._kill()
             await self._wait_gone()
-        left, self._held, self._cancelled = frozenset(self._held), set(), set()
+        left, self._runs = self.held, {}
         return left
 
     async def load(self, version: VersionToLoad) -> Loaded:
@@ -159,20 +173,59 @@ class EngineProcess:
         """Frees a version. Raises EngineError while jobs of it are there, or if it isn't loaded."""
         await self._call(lambda number: Unload(number, version_digest))
 
-    async def places(self, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
-        """Of those that wait or run: how many go before, and the seconds until the end."""
-        found = await self._call(lambda number: AskPlaces(number, list(ids)))
-        return {name: (position, eta) for name, (position, eta) in found.items()}
-
-    async def completion(self, job: EngineJob) -> float:
-        """Seconds from now in which `job` would end if it came now. Raises EngineError."""
-        return await self._call(lambda number: AskCompletion(number, job))
-
     def run(self, job: EngineJob) -> None:
-        """Hands over a job; its events follow. Where the process is dead, its Died tells of the job as held."""
-        self._held.add(job.id)
-        self._cancelled.discard(job.id)
-        self._send(RunJob(job))
+        """Hands over a job; its events follow. Where the process is dead, its Died tells of the job as held.
+
+        One that is there under the same id ends, and no event tells of that.
+        """
+        if (before := self._runs.get(job.id)) is not None:
+            self._send(Cancel(before))
+        self._runs[job.id] = run = self._run_of(job.id)
+        self._send(RunJob(replace(job, id=run)))
+
+    async def fork(self, source: str, job: EngineJob, fields: Mapping[str, str | float]) -> Forked | None:
+        """Has `job` take over the latents of the job `source` at its next step boundary, with `fields` changed.
+
+        It waits for `begin` or `forgo`, while `source` goes on. None if there is no such job any more. Raises
+        EngineError if the new text cannot be read, EngineUnavailable without a process.
+        """
+        of, run = self._runs.get(source), self._run_of(job.id)
+        if of is None:
+            return None
+        self._forks.add(run)
+        step = None
+        try:
+            step = await self._call(lambda number: Fork(number, of, replace(job, id=run), dict(fields)))
+        finally:
+            if step is None and run in self._forks:
+                self._forks.discard(run)
+                self._send(Cancel(run))
+        return None if step is None else Forked(job.id, source, step, run)
+
+    def begin(self, forked: Forked, *, instead: bool) -> bool:
+        """The fork's job is made from now on. False, and nothing happens, if the process has ended meanwhile.
+
+        With `instead`, what it was made of ends, and no event tells of that.
+        """
+        if forked.run not in self._forks:
+            return False
+        self._forks.discard(forked.run)
+        if instead:
+            self._runs.pop(forked.source, None)
+        self._runs[forked.id] = forked.run
+        self._send(Begin(forked.run, instead))
+        return True
+
+    def rename(self, job_id: str, name: str) -> None:
+        """What is made under one id is from now on made under another."""
+        if (run := self._runs.pop(job_id, None)) is not None:
+            self._runs[name] = run
+
+    def forgo(self, forked: Forked) -> None:
+        """The fork is not to be made; what it was made of goes on."""
+        if forked.run in self._forks:
+            self._forks.discard(forked.run)
+            self._send(Cancel(forked.run))
 
     async def make(self, job: EngineJob) -> Finished:
         """Runs a job for its caller alone: no event tells of it. Who stops waiting cancels it.
@@ -193,13 +246,13 @@ class EngineProcess:
 
     def cancel(self, job_id: str) -> None:
         """At the next step boundary; Failed with code "cancelled" follows, unless it ended before or came again."""
-        if job_id in self._held:
-            self._cancelled.add(job_id)
-        self._send(Cancel(job_id))
+        if (run := self._runs.get(job_id)) is not None:
+            self._send(Cancel(run))
 
     def change(self, job_id: str, *, priority: Any = None, deadline_in: float | None = None) -> None:
         """From the next step boundary on; `deadline_in` in seconds from now."""
-        self._send(Change(job_id, priority, deadline_in))
+        if (run := self._runs.get(job_id)) is not None:
+            self._send(Change(run, priority, deadline_in))
 
     def pause(self) -> None:
         """No step begins until `resume`."""
@@ -264,18 +317,16 @@ class EngineProcess:
     def _take(self, message: Any) -> None:
         match message:
             case Stepped():
-                for job_id, done, steps in message.steps:
-                    if job_id in self._held and job_id not in self._asked:
+                for run, done, steps in message.steps:
+                    job_id = self._job_of(run)
+                    if job_id is not None and job_id not in self._asked:
                         self._tell(Progress(job_id, done, steps))
             case Running():
                 self._places[message.place] = frozenset(message.ids)
-            case Failed(code="cancelled") if message.id not in self._cancelled:
-                pass  # it was run again since
             case Finished() | Failed():
-                self._cancelled.discard(message.id)
-                if message.id in self._held:
-                    self._held.discard(message.id)
-                    self._give(message)
+                if (job_id := self._job_of(message.id)) is not None:
+                    del self._runs[job_id]
+                    self._give(replace(message, id=job_id))
             case Stats():
                 if message.call_age_s > self.config.hang_after_s:
                     logger.error("a call of engine process %s hangs; it is ended", self.pid)
@@ -290,7 +341,17 @@ class EngineProcess:
                 if self._started and not self._started.done():
                     self._started.set_result(None)
             case Stopped():
-                self._held &= set(message.held)
+                self._runs = {job_id: run for job_id, run in self._runs.items() if run in message.held}
+
+    def _run_of(self, job_id: str) -> str:
+        return f"{job_id} {next(self._numbers)}"
+
+    def _job_of(self, run: str) -> str | None:
+        """The job that a run makes, None if it makes none any more."""
+        job_id = run.rpartition(" ")[0]
+        if self._runs.get(job_id) == run:
+            return job_id
+        return next((heir for heir, of in self._runs.items() if of == run), None)
 
     def _give(self, end: Finished | Failed) -> None:
         future = self._asked.get(end.id)
@@ -331,6 +392,7 @@ class EngineProcess:
             code = await process.wait()
         busy, held = self.busy - self._asked.keys(), self.held - self._asked.keys()
         self._process, self._writer, self.ready, self._places = None, None, None, {}
+        self._forks.clear()
         gone = EngineUnavailable(f"the engine process ended (exit code {code})")
         for future in [*self._calls.values(), *self._asked.values(), *([self._started] if self._started else [])]:
             if not future.done():
@@ -339,8 +401,7 @@ class EngineProcess:
         came_up = self._started is not None and self._started.done() and self._started.exception() is None
         if self._stopping or not came_up:
             return
-        self._held.clear()
-        self._cancelled.clear()
+        self._runs.clear()
         self._tell(Died(code, busy, held, reason))
 
     async def _wait_gone(self) -> None:

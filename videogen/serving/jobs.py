@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from videogen.models.spec import ModelSpec
-from videogen.requests import Request
+from videogen.requests import Change, Request
 from videogen.store.api_keys import Scope
 from videogen.store.records import RequestState, VideoRecord
 
@@ -80,6 +80,8 @@ class VideoJob:
     remixed_from: str | None = None
     video: VideoRecord | None = None
     ungated: bool = False
+    changes: tuple[Change, ...] = ()
+    """What was asked otherwise while it was made, each from its step on; `request` is what the first step went by."""
 
     @property
     def has_ended(self) -> bool:

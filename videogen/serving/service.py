@@ -21,6 +21,7 @@ from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
 from videogen.serving.bounded_calls import BoundedCalls
 from videogen.serving.contents import Contents
+from videogen.serving.forking import Forking
 from videogen.serving.jobs import CacheUse, Caller, Content, ModelInfo, Page, VideoJob
 from videogen.serving.looking import Looking
 from videogen.serving.making import Maker
@@ -82,6 +83,7 @@ class Service:
         self.sessions, self.contents = Sessions(self.store, self.call), Contents(self.store, self.call)
         self.admission = Admission(self.store, limits, maker.pace)
         self.looking = Looking(self.store, self.admission, limits.price_per_hour)
+        self.forking = Forking(maker, self.looking, self.call)
 
     async def submit(
         self,
@@ -229,11 +231,22 @@ class Service:
         if record.is_live and record.accepted is not None:
             self.observer.ended(ended(record.accepted, "cancelled", time.time()))
 
+    async def change(self, job_id: str, fields: Mapping[str, Any], caller: Caller) -> VideoJob:
+        """Asks a job that has not ended otherwise: `videogen.changing` has what may be changed, and from when on.
+
+        Raises InvalidRequest for anything else, StoreConflict for one that has ended.
+        """
+        # To its end, although who asks may leave meanwhile: what is written, in hand and being made must agree.
+        changing = self.forking.change(job_id, fields, caller)
+        record = await asyncio.shield(asyncio.ensure_future(changing))
+        waits = self.work.held(job_id) is None
+        return self._told(await self.call(lambda: self.looking.job(record, waits=waits)))
+
     async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
         """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
         record = await self.call(lambda: self.looking.own(job_id, caller))
         assert record.accepted is not None
-        old = record.accepted.request
+        old = record.accepted.at_last
         fields = old.model_dump(mode="json", exclude={"tenant", "lane", "deadline", "prompt", "metadata", "model"})
         model = record.label if record.version_digest in self.versions.loaded else old.model
         metadata = {**old.metadata, REMIXED_FROM: job_id}
@@ -253,7 +266,7 @@ class Service:
         else:
             generation = (await self.call(lambda: self.looking.own(job_id, caller))).generation
         pause = POLL_S[0]
-        with self.maker.changes.of(generation) as news:
+        with self.maker.changes.of(generation, job_id) as news:
             while last is None or not last.has_ended:
                 # Progress of what is made here is known here; the rest is in the store, as is what others do to it.
                 is_known = last is not None and self.work.held(job_id) is not None and not news.in_store

@@ -49,6 +49,7 @@ def view(
         remixed_from=_text(accepted.request.metadata.get(REMIXED_FROM)),
         video=video,
         ungated=accepted.fingerprint.startswith(UNGATED),
+        changes=accepted.changes,
     )
 
 

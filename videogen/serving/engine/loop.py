@@ -1,11 +1,10 @@
 """One thread per stream: at every step boundary the scheduler says who steps; stages do what surrounds the steps."""
 
-import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from videogen.errors import EngineError
@@ -15,18 +14,22 @@ from videogen.scheduling.forecast import Forecast
 from videogen.scheduling.holding import MEMORY_S, WorthHolding
 from videogen.scheduling.job import Job, Priority
 from videogen.scheduling.policy import Policy
-from videogen.scheduling.scheduler import Hold, Run, Scheduler
+from videogen.scheduling.run import Hold, Run
+from videogen.scheduling.scheduler import Scheduler
+from videogen.serving.engine.figures import Figures
 from videogen.serving.engine.messages import (
+    Answer,
     EngineConfig,
     EngineJob,
     Failed,
     Finished,
+    Fork,
     FromEngine,
     Running,
     Stats,
     Stepped,
 )
-from videogen.serving.engine.stages import Live, Stage, failure, one_by_one
+from videogen.serving.engine.stages import Forking, Live, Stage, failure, one_by_one
 from videogen.serving.engine.versions import Version
 
 TEXT_ROOM = 4096
@@ -50,19 +53,12 @@ class Loop:
         self.versions: dict[str, Version] = {}
         self._lives: dict[str, Live] = {}
         self._of: dict[Job, Live] = {}
-        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._paused = False
         self._yielded = False
         self._told: dict[str, list[str]] = {}
         self._calls: dict[int | str, float] = {}
-        self._taken = [0.0] * streams
-        self._batches: Counter[int] = Counter()
-        self._steps: list[float] = []
-        self._decision_s = 0.0
-        self._held_since: float | None = None
-        self._held_s = 0.0
-        self._stats_at = time.monotonic()
+        self._figures = Figures(streams)
         self._text = Stage(
             "text", self._encode, self._tell, together=lambda live: live.version, most=most, room=TEXT_ROOM, nice=nice
         )
@@ -83,8 +79,6 @@ class Loop:
             self._send(failure(job.id, error))
             return
         with self._changed:
-            if job.id in self._lives and not self._lives[job.id].cancelled:
-                return
             self._lives[job.id] = live
         self._text.put([live])
 
@@ -95,16 +89,51 @@ class Loop:
                 return
             live.cancelled = True
             job = live.scheduled and self.scheduler.cancel(live.scheduled.id)
-        if job and not job.busy:
+            is_idle = live.forking.is_answered if live.forking else job is not None and not job.busy
+        if is_idle:
             self._end(live, _cancelled(live))
 
     def change(self, job_id: str, priority: Priority | None, deadline_in: float | None) -> None:
-        deadline = None if deadline_in is None else time.monotonic() + deadline_in
+        """From the next step boundary on."""
         with self._changed:
             live = self._lives.get(job_id)
-            if live is None or live.scheduled is None:
+            if live is None:
                 return
-            self.scheduler.change(live.scheduled.id, priority=priority, deadline=deadline)
+            live.job = replace(live.job, priority=priority or live.job.priority)
+            live.deadline = live.deadline if deadline_in is None else time.monotonic() + deadline_in
+            if live.scheduled is not None:
+                self.scheduler.change(live.scheduled.id, priority=priority, deadline=live.deadline)
+            self._changed.notify_all()
+
+    def fork(self, asked: Fork) -> None:
+        """Makes a job of another's latents at its next boundary, whose new text is encoded while that one goes on."""
+        try:
+            live = self._accept(asked.job)
+        except Exception as error:
+            self._send(Answer(asked.call, error=failure(asked.job.id, error).error))
+            return
+        with self._changed:
+            source = self._lives.get(asked.id)
+            if source is None or source.cancelled:
+                self._send(Answer(asked.call))
+                return
+            live.forking, live.received = Forking(asked.call, source, asked.fields), source.received
+            self._lives[live.job.id] = live
+        self._text.put([live])
+
+    def begin(self, job_id: str, *, instead: bool) -> None:
+        """A fork takes its steps from now on; with `instead`, the job that it was made of ends."""
+        with self._changed:
+            live = self._lives.get(job_id)
+            if live is None or live.forking is None or live.cancelled:
+                return
+            source, live.forking = live.forking.source, None
+            if instead:
+                live.charge(source)
+            self._schedule(live)
+            self._changed.notify_all()
+        if instead:
+            self.cancel(source.job.id)
 
     def pause(self, paused: bool) -> None:
         with self._changed:
@@ -136,28 +165,6 @@ class Loop:
                 self.scheduler.costs.forget(key)
                 self._holding.forget(key)
 
-    def places(self, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
-        """Of those that the scheduler knows: how many go before, seconds until the end."""
-        found = {}
-        with self._changed:
-            now = time.monotonic()
-            for job_id in ids:
-                live = self._lives.get(job_id)
-                if live is None or live.scheduled is None:
-                    continue
-                name = live.scheduled.id
-                position, eta = self.scheduler.position(name), self.scheduler.eta(name, now)
-                if position is not None and eta is not None:
-                    found[job_id] = (position, eta)
-        return found
-
-    def completion(self, job: EngineJob) -> float:
-        """Seconds from now until `job` would end if it came now."""
-        live = self._accept(job)
-        with self._changed:
-            now = time.monotonic()
-            return self.scheduler.completion(self._scheduled(live), now) - now
-
     @property
     def held(self) -> list[str]:
         with self._changed:
@@ -188,20 +195,33 @@ class Loop:
         accepted, version = AcceptedRequest.model_validate(job.request), self.versions.get(job.version_digest)
         if version is None:
             raise EngineError(f"version {job.version_digest[:12]} is not loaded")
-        frames, height, width, _, guided = batch_key(accepted)
-        key = (version.digest, frames, height, width, guided, accepted.request.adapters)
         now = time.monotonic()
+        deadline = None if job.deadline_in is None else now + job.deadline_in
+        return Live(job, accepted, version, self._key(version, accepted, 0), now, deadline)
+
+    def _key(self, version: Version, accepted: AcceptedRequest, step: int) -> Hashable:
+        """What goes together with a job at a step."""
+        frames, height, width, _, guided = batch_key(accepted, step)
+        key = (version.digest, frames, height, width, guided, accepted.request.adapters)
         with self._changed:
             self._tables.setdefault(key, version.tables[bool(guided)])
             self._keys.setdefault(version.digest, set()).add(key)
-        deadline = None if job.deadline_in is None else now + job.deadline_in
-        return Live(job, accepted, version, key, now, deadline)
+        return key
+
+    def _schedule(self, live: Live) -> None:
+        """From its next step on."""
+        now = time.monotonic()
+        live.key = self._key(live.version, live.accepted, live.step)
+        live.scheduled = job = self._scheduled(live)
+        self._of[job] = live
+        self.scheduler.add(job, now)
 
     def _scheduled(self, live: Live) -> Job:
         return Job(
-            id=f"{live.job.id} {next(self._numbers)}",
+            id=live.job.id,
             key=live.key,
             steps=live.accepted.request.num_inference_steps or 1,
+            steps_done=live.step,
             tenant=live.job.tenant,
             priority=live.job.priority,
             arrived=live.received,
@@ -217,19 +237,37 @@ class Loop:
             return
         with self._on_device():
             started = time.perf_counter()
-            generations = lives[0].version.model.start([live.accepted for live in lives])
+            generations = lives[0].version.model.start([_to_read(live) for live in lives])
             seconds = time.perf_counter() - started
         with self._changed:
-            now = time.monotonic()
             for live, generation in zip(lives, generations, strict=True):
                 live.spent("text", seconds, len(lives))
                 live.generation = generation
-                if not live.cancelled:
-                    live.scheduled = self._scheduled(live)
-                    self._of[live.scheduled] = live
-                    self.scheduler.add(live.scheduled, now)
+                if live.forking is not None:
+                    live.forking.source.forks.append(live)
+                    self._split(live.forking.source)
+                elif not live.cancelled:
+                    self._split(live)
+                    self._schedule(live)
             self._changed.notify_all()
         self._wanted(lives)
+
+    def _split(self, source: Live) -> None:
+        """Those that wait for it take over its latents, if it is between two steps."""
+        is_ended = self._lives.get(source.job.id) is not source
+        if not is_ended and (source.generation is None or (source.scheduled is not None and source.scheduled.busy)):
+            return
+        forks, source.forks = source.forks, []
+        for live in forks:
+            forking = live.forking
+            live.cancelled |= is_ended
+            if forking is None or live.cancelled:
+                self._end(live, _cancelled(live))
+                continue
+            live.accepted = live.accepted.changed(source.step, forking.fields)
+            live.generation = live.version.model.fork(source.generation, live.generation, live.accepted)
+            forking.is_answered = True
+            self._send(Answer(forking.call, live.accepted.changes[-1].step))
 
     def _wanted(self, lives: Sequence[Live]) -> list[Live]:
         """Those that nobody cancelled; the others end here."""
@@ -255,19 +293,13 @@ class Loop:
                 if not self._paused and not self._yielded:
                     now = time.monotonic()
                     found = self.scheduler.next(now)
-                    self._decision_s = max(self._decision_s, time.monotonic() - now)
-                    self._count_hold(now, is_held=isinstance(found, Hold))
+                    self._figures.decided(now, is_held=isinstance(found, Hold))
                     if isinstance(found, Run):
                         self._calls[number] = time.monotonic()
                         return found, [self._of[job] for job in found.jobs]
                     timeout = None if found is None else max(0.0, found.until - now)
                 self._tell(f"stream {number}", ())
                 self._changed.wait(timeout)
-
-    def _count_hold(self, now: float, *, is_held: bool) -> None:
-        if self._held_since is not None:
-            self._held_s += now - self._held_since
-        self._held_since = now if is_held else None
 
     def _step(self, number: int, run: Run, lives: list[Live]) -> dict[Live, Exception]:
         failed: dict[Live, Exception] = {}
@@ -294,7 +326,7 @@ class Loop:
             live.spent("denoise", seconds, len(lives))
             live.batches[len(lives)] = live.batches.get(len(lives), 0) + run.steps
         with self._changed:
-            done = self._stepped(number, run, seconds, failed)
+            done = self._stepped(number, run, lives, seconds, failed)
             self._changed.notify_all()
         told = [(live.job.id, live.generation.step_index, live.generation.steps) for live in fine if not live.cancelled]
         self._send(Stepped(told))
@@ -303,18 +335,30 @@ class Loop:
         self._hand_on([live for live in done if live.frames is not None], self._mp4)
         return failed
 
-    def _stepped(self, number: int, run: Run, seconds: float, failed: dict[Live, Exception]) -> list[Live]:
+    def _stepped(
+        self, number: int, run: Run, lives: Sequence[Live], seconds: float, failed: dict[Live, Exception]
+    ) -> list[Live]:
         now = time.monotonic()
-        self._taken[number] += now - self._calls.pop(number)
-        self._batches[len(run.jobs)] += run.steps
-        self._steps.append(seconds / run.steps)
+        self._figures.stepped(number, len(run.jobs), run.steps, seconds, now - self._calls.pop(number))
         if len(failed) == len(run.jobs):
             self.scheduler.failed(run)
             return []
         for live in failed:
             if live.scheduled is not None:
                 self.scheduler.cancel(live.scheduled.id)
-        return [self._of[job] for job in self.scheduler.stepped(run, seconds, now)]
+        done = [self._of[job] for job in self.scheduler.stepped(run, seconds, now)]
+        for live in lives:
+            self._split(live)
+            if live.accepted.changes and not live.generation.is_done:
+                self._key_again(live)
+        return done
+
+    def _key_again(self, live: Live) -> None:
+        """Its next step may go with others than its last did."""
+        job, key = live.scheduled, self._key(live.version, live.accepted, live.step)
+        if job is not None and not job.cancelled and key != live.key and self.scheduler.cancel(job.id):
+            del self._of[job]
+            self._schedule(live)
 
     def _hand_on(self, lives: list[Live], stage: Stage) -> None:
         if lives:
@@ -377,8 +421,12 @@ class Loop:
             if self._lives.get(live.job.id) is not live:
                 return
             del self._lives[live.job.id]
+            self._split(live)
             self._changed.notify_all()
-        self._send(message)
+        if (forking := live.forking) is None:
+            self._send(message)
+        elif not forking.is_answered:
+            self._send(Answer(forking.call, error=None if live.cancelled else getattr(message, "error", None)))
 
     def _tell(self, place: str, lives: Sequence[Live]) -> None:
         ids = [live.job.id for live in lives]
@@ -392,28 +440,23 @@ class Loop:
 
         with self._changed:
             now = time.monotonic()
-            wall, steps = max(1e-9, now - self._stats_at), self._steps
-            taken = [spent + now - self._calls.get(number, now) for number, spent in enumerate(self._taken)]
-            stats = Stats(
+            return self._figures.stats(
+                self._calls,
                 waiting=self.scheduler.waiting,
                 running=self.scheduler.running,
                 work_s=self.scheduler.work(now),
-                busy_share=[min(1.0, max(0.0, spent / wall)) for spent in taken],
-                step_seconds=sum(steps) / len(steps) if steps else None,
-                batches=dict(self._batches),
-                held_s=self._held_s,
                 expected_per_s=sum(self._holding.forecast.rate(key, now) for key in self._tables),
                 memory_bytes=resident_memory(),
                 stages={stage.name: len(stage) for stage in (self._text, self._decoder, self._mp4)},
-                decision_s=self._decision_s,
-                call_age_s=max((now - since for since in self._calls.values()), default=0.0),
                 paused=self._paused,
                 yielded=self._yielded,
                 versions=list(self.versions),
             )
-            self._taken = [self._calls.get(number, now) - now for number in range(self._streams)]
-            self._steps, self._decision_s, self._stats_at = [], 0.0, now
-        return stats
+
+
+def _to_read(live: Live) -> AcceptedRequest:
+    """What texts are encoded of a job: a fork's with what is changed, from which step on is not known yet."""
+    return live.accepted if live.forking is None else live.accepted.changed(0, live.forking.fields)
 
 
 def _cancelled(live: Live) -> Failed:

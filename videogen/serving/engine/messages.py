@@ -144,15 +144,24 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class AskPlaces:
+class Fork:
+    """`job` takes over the latents of the job `id` at its next boundary, with `fields` changed, and waits for Begin.
+
+    The answer is the step from which it goes on; None where there is no such job.
+    """
+
     call: int
-    ids: list[str]
+    id: str
+    job: EngineJob
+    fields: dict[str, str | float]
 
 
 @dataclass(frozen=True, slots=True)
-class AskCompletion:
-    call: int
-    job: EngineJob
+class Begin:
+    """A fork takes its steps from now on; with `instead` the job that it was made of ends."""
+
+    id: str
+    instead: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,13 +308,13 @@ class Died:
 
 EngineEvent: TypeAlias = Progress | Finished | Failed | Stats | Loading | Died
 
-ToEngine = Configure | Load | Unload | RunJob | Cancel | Change | Pause | AskPlaces | AskCompletion | Stop
+ToEngine = Configure | Load | Unload | RunJob | Cancel | Change | Pause | Fork | Begin | Stop
 FromEngine = Ready | Loading | Answer | Running | Stepped | Finished | Failed | Stats | Stopped
 
 _TYPES: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
-        Configure, Load, Unload, RunJob, Cancel, Change, Pause, AskPlaces, AskCompletion, Stop,
+        Configure, Load, Unload, RunJob, Cancel, Change, Pause, Fork, Begin, Stop,
         Ready, Loading, Answer, Running, Stepped, Finished, Failed, Stats, Stopped,
     )
 }  # fmt: skip

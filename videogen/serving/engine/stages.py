@@ -4,7 +4,7 @@ import heapq
 import itertools
 import os
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,24 @@ MEMORY_SIGNS = ("out of memory", "bad_alloc", "failed to allocate")
 
 
 @dataclass(slots=True, eq=False)
+class Forking:
+    """What a job is until it begins that is to take over the latents of `source`, with `fields` changed.
+
+    `call` is answered once it has them.
+    """
+
+    call: int
+    source: "Live"
+    fields: Mapping[str, str | float]
+    is_answered: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Live:
-    """A job on its way through text, steps, decoding and MP4; `seconds` of each, `batches` it stepped in."""
+    """A job on its way through text, steps, decoding and MP4; `seconds` of each, `batches` it stepped in.
+
+    `forks` wait for its next boundary, to take over its latents.
+    """
 
     job: EngineJob
     accepted: "AcceptedRequest"
@@ -36,6 +52,20 @@ class Live:
     fused: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     batches: dict[int, int] = field(default_factory=dict)
+    forking: Forking | None = None
+    forks: "list[Live]" = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """How many steps it has taken."""
+        return self.generation.step_index if self.generation is not None else 0
+
+    def charge(self, other: "Live") -> None:
+        """What the other one took was for this one."""
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        for size, steps in other.batches.items():
+            self.batches[size] = self.batches.get(size, 0) + steps
 
     def spent(self, stage: str, seconds: float, among: int) -> None:
         """Its share of `seconds` that it spent in a batch of `among`."""

@@ -41,6 +41,9 @@ class SyntheticModel:
     def start(self, requests: Sequence["AcceptedRequest"]) -> list[Steps]:
         return [Steps(accepted, accepted.request.num_inference_steps or 1) for accepted in requests]
 
+    def fork(self, generation: Steps, fresh: Steps, accepted: "AcceptedRequest") -> Steps:
+        return Steps(accepted, generation.steps, generation.step_index)
+
     def step(self, generations: Sequence[Steps], count: int = 1) -> None:
         for _ in range(count):
             live = [generation for generation in generations if not generation.is_done]
@@ -55,10 +58,11 @@ class SyntheticModel:
         raise NotImplementedError
 
     def finish(self, generations: Sequence[Steps]) -> list[int]:
-        """Which sample each is."""
+        """Which sample each is: another seed's is another, and so is that of what was changed meanwhile."""
         if self._device.rest_s:
             self._take(self._device.rest_s * len(generations))
-        return [(generation.request.request.seed or 0) % SAMPLES for generation in generations]
+        asked = [generation.request for generation in generations]
+        return [((accepted.request.seed or 0) + len(accepted.changes)) % SAMPLES for accepted in asked]
 
     def _take(self, seconds: float) -> None:
         with self._turn:

@@ -22,13 +22,13 @@ from videogen.memory import settle
 from videogen.serving.engine.messages import (
     HEADER,
     Answer,
-    AskCompletion,
-    AskPlaces,
+    Begin,
     Cancel,
     Change,
     Configure,
     EngineConfig,
     Finished,
+    Fork,
     FromEngine,
     Load,
     Loading,
@@ -131,10 +131,10 @@ class Worker:
                 self._loads.put(lambda: self._answer(message.call, lambda: self._load(message)))
             case Unload():
                 self._loads.put(lambda: self._answer(message.call, lambda: self._unload(message)))
-            case AskPlaces():
-                self._answer(message.call, lambda: loop.places(message.ids))
-            case AskCompletion():
-                self._answer(message.call, lambda: loop.completion(message.job))
+            case Fork():
+                loop.fork(message)
+            case Begin():
+                loop.begin(message.id, instead=message.instead)
             case Stop():
                 threading.Thread(target=self._stop, args=(message.grace_s,), daemon=True).start()
             case _:

@@ -102,6 +102,13 @@ class VideoFace(Face, VideoServiceServicer):
         return pb.DeleteResponse()
 
     @answers()
+    async def Change(self, request: pb.ChangeRequest, context: Context, caller: Caller) -> pb.ChangeResponse:
+        self.limits.check_prompt(request.prompt)
+        await self.limits.take(caller)
+        job = await self.service.change(request.id, wire.changed_fields(request), caller)
+        return pb.ChangeResponse(job=wire.job(job))
+
+    @answers()
     async def Remix(self, request: pb.RemixRequest, context: Context, caller: Caller) -> pb.RemixResponse:
         self.limits.check_prompt(request.prompt)
         await self.limits.take(caller)

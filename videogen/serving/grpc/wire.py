@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from videogen.client.wire import plain
 from videogen.errors import InvalidRequest
-from videogen.protos.videogen.v1 import model_service_pb2, session_service_pb2, video_pb2
+from videogen.protos.videogen.v1 import model_service_pb2, session_service_pb2, video_pb2, video_service_pb2
 from videogen.requests import Request
 from videogen.serving.jobs import ModelInfo, VideoJob
 from videogen.store.sessions import Session
@@ -32,11 +32,20 @@ def fields_of(spec: video_pb2.VideoSpec) -> dict[str, Any]:
         fields[field.name] = list(value) if field.is_repeated and field.name != "metadata" else value
     if "metadata" in fields:
         fields["metadata"] = {key: plain(value) for key, value in spec.metadata.items()}
+    return {"prompt": "", **_with_priority(fields), "lane": "interactive"}
+
+
+def changed_fields(request: video_service_pb2.ChangeRequest) -> dict[str, Any]:
+    """What is to be otherwise, as `Service.change` takes it. Raises InvalidRequest."""
+    return _with_priority({field.name: value for field, value in request.ListFields() if field.name != "id"})
+
+
+def _with_priority(fields: dict[str, Any]) -> dict[str, Any]:
     if "priority" in fields:
-        if spec.priority not in PRIORITIES:
-            raise InvalidRequest("priority", spec.priority, "INTERACTIVE, STANDARD or BATCH")
-        fields["priority"] = PRIORITIES[spec.priority]
-    return {"prompt": "", **fields, "lane": "interactive"}
+        if fields["priority"] not in PRIORITIES:
+            raise InvalidRequest("priority", fields["priority"], "INTERACTIVE, STANDARD or BATCH")
+        fields["priority"] = PRIORITIES[fields["priority"]]
+    return fields
 
 
 def job(value: VideoJob) -> video_pb2.Job:
@@ -52,6 +61,7 @@ def job(value: VideoJob) -> video_pb2.Job:
         eta_seconds=value.eta_seconds,
         remixed_from=value.remixed_from or "",
         ungated=value.ungated,
+        changes=[video_pb2.ParameterChange(**one.model_dump(exclude_none=True)) for one in value.changes],
     )
     for name in ("created_at", "completed_at", "expires_at"):
         if (seconds := getattr(value, name)) is not None:

@@ -36,6 +36,25 @@ class RemixVideo(Shape):
     prompt: str = Field(max_length=MAX_PROMPT_CHARACTERS, examples=["a blue ball moves left over a dark background"])
 
 
+class ChangeVideo(Shape):
+    """What is to be otherwise. What is absent stays; the first three hold from the next denoising step on."""
+
+    prompt: str | None = Field(None, max_length=MAX_PROMPT_CHARACTERS, examples=["a blue ball moves left"])
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None
+    priority: Priority | None = None
+    deadline: float | None = Field(None, description="Seconds after acceptance.")
+
+
+class ParameterChange(Shape):
+    """What was asked otherwise while a video was made, and kept the rest."""
+
+    step: int = Field(description="The first denoising step that went by it, from 0.")
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None
+
+
 class VideoError(Shape):
     code: str
     message: str
@@ -70,6 +89,7 @@ class Video(Shape):
     usage: VideoUsage | None = None
     model_version: str = Field(description="sha256 of the version's manifest.")
     ungated: bool = Field(False, description="Made by a version that has not passed its gates.")
+    changes: list[ParameterChange] = Field([], description="What was asked otherwise meanwhile, each from its step on.")
     parameters: dict[str, Any]
     metadata: dict[str, Any]
     warnings: list[str] = Field([], description="Fields that were ignored.")

@@ -29,6 +29,7 @@ def video(job: VideoJob, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
         "usage": _usage(job),
         "model_version": job.version_digest,
         "ungated": job.ungated,
+        "changes": [one.model_dump(exclude_none=True) for one in job.changes],
         "parameters": request.model_dump(
             mode="json",
             include={"negative_prompt", "num_frames", "fps", "num_inference_steps", "guidance_scale", "seed"},

@@ -144,6 +144,20 @@ async def cancel(request: Request, video_id: VideoId, caller: Reading) -> Respon
     return _shown(await service_of(request).cancel(video_id, caller))
 
 
+@router.post("/{video_id}/change", response_model=schemas.Video, openapi_extra=_body(schemas.ChangeVideo))
+async def change(request: Request, video_id: VideoId, caller: Known) -> Response:
+    """Changes a job that has not ended: another prompt or guidance from its next step on, or when it is made.
+
+    The video is then its own: who asked for the same keeps theirs, and no cache answers with it. `changes` tells from
+    which step on. Size, length, steps, seed and model stay.
+    """
+    fields = await read_fields(request)
+    if isinstance(prompt := fields.get("prompt"), str):
+        request.app.state.limits.check_prompt(prompt)
+    await _take(request, caller)
+    return _shown(await service_of(request).change(video_id, fields, caller))
+
+
 @router.post("/{video_id}/remix", response_model=schemas.Video, openapi_extra=_body(schemas.RemixVideo))
 async def remix(request: Request, video_id: VideoId, caller: Known) -> Response:
     """Makes a video anew with another prompt; its seed and its parameters stay."""

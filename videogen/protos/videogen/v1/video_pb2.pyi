@@ -90,7 +90,7 @@ class VideoSpec(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., model: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_frames: _Optional[int] = ..., fps: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., inputs: _Optional[_Iterable[str]] = ..., adapters: _Optional[_Iterable[str]] = ..., postprocess: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., deadline: _Optional[float] = ..., metadata: _Optional[_Mapping[str, _struct_pb2.Value]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "status", "state", "spec", "model_version", "version_digest", "progress", "created_at", "completed_at", "expires_at", "queue_position", "eta_seconds", "usage", "error", "remixed_from", "video", "ungated")
+    __slots__ = ("id", "status", "state", "spec", "model_version", "version_digest", "progress", "created_at", "completed_at", "expires_at", "queue_position", "eta_seconds", "usage", "error", "remixed_from", "video", "ungated", "changes")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class Job(_message.Message):
     REMIXED_FROM_FIELD_NUMBER: _ClassVar[int]
     VIDEO_FIELD_NUMBER: _ClassVar[int]
     UNGATED_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     id: str
     status: JobStatus
     state: str
@@ -125,7 +126,20 @@ class Job(_message.Message):
     remixed_from: str
     video: Video
     ungated: bool
-    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[JobStatus, str]] = ..., state: _Optional[str] = ..., spec: _Optional[_Union[VideoSpec, _Mapping]] = ..., model_version: _Optional[str] = ..., version_digest: _Optional[str] = ..., progress: _Optional[float] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., remixed_from: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., ungated: _Optional[bool] = ...) -> None: ...
+    changes: _containers.RepeatedCompositeFieldContainer[ParameterChange]
+    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[JobStatus, str]] = ..., state: _Optional[str] = ..., spec: _Optional[_Union[VideoSpec, _Mapping]] = ..., model_version: _Optional[str] = ..., version_digest: _Optional[str] = ..., progress: _Optional[float] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_position: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., remixed_from: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., ungated: _Optional[bool] = ..., changes: _Optional[_Iterable[_Union[ParameterChange, _Mapping]]] = ...) -> None: ...
+
+class ParameterChange(_message.Message):
+    __slots__ = ("step", "prompt", "negative_prompt", "guidance_scale")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    prompt: str
+    negative_prompt: str
+    guidance_scale: float
+    def __init__(self, step: _Optional[int] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., guidance_scale: _Optional[float] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("gpu_seconds", "cost_usd", "cache")

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from videogen.protos.videogen.v1 import video_pb2 as videogen_dot_v1_dot_video__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvideogen/v1/video_service.proto\x12\x0bvideogen.v1\x1a\x17videogen/v1/video.proto\"f\n\x0fGenerateRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.videogen.v1.VideoSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x14\n\x0ckeep_running\x18\x03 \x01(\x08\"w\n\x10GenerateResponse\x12$\n\x08progress\x18\x01 \x01(\x0b\x32\x10.videogen.v1.JobH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12$\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x10.videogen.v1.JobH\x00\x42\x06\n\x04part\"N\n\rSubmitRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.videogen.v1.VideoSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"/\n\x0eSubmitResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\x18\n\nGetRequest\x12\n\n\x02id\x18\x01 \x01(\t\",\n\x0bGetResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"[\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12%\n\x05order\x18\x03 \x01(\x0e\x32\x16.videogen.v1.ListOrder\"T\n\x0cListResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.videogen.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0b\n\x03\x63ut\x18\x03 \x01(\x08\"\x1a\n\x0cWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\".\n\rWatchResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\x1b\n\rCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"/\n\x0e\x43\x61ncelResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\x1b\n\rDeleteRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x10\n\x0e\x44\x65leteResponse\"*\n\x0cRemixRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\".\n\rRemixResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"G\n\x0e\x43ontentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x03\x12\x11\n\x04stop\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_stop\"D\n\x0f\x43ontentResponse\x12\x12\n\ntotal_size\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c*\\\n\tListOrder\x12\x1a\n\x16LIST_ORDER_UNSPECIFIED\x10\x00\x12\x18\n\x14LIST_ORDER_ASCENDING\x10\x01\x12\x19\n\x15LIST_ORDER_DESCENDING\x10\x02\x32\xe3\x04\n\x0cVideoService\x12I\n\x08Generate\x12\x1c.videogen.v1.GenerateRequest\x1a\x1d.videogen.v1.GenerateResponse0\x01\x12\x41\n\x06Submit\x12\x1a.videogen.v1.SubmitRequest\x1a\x1b.videogen.v1.SubmitResponse\x12\x38\n\x03Get\x12\x17.videogen.v1.GetRequest\x1a\x18.videogen.v1.GetResponse\x12;\n\x04List\x12\x18.videogen.v1.ListRequest\x1a\x19.videogen.v1.ListResponse\x12@\n\x05Watch\x12\x19.videogen.v1.WatchRequest\x1a\x1a.videogen.v1.WatchResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.videogen.v1.CancelRequest\x1a\x1b.videogen.v1.CancelResponse\x12\x41\n\x06\x44\x65lete\x12\x1a.videogen.v1.DeleteRequest\x1a\x1b.videogen.v1.DeleteResponse\x12>\n\x05Remix\x12\x19.videogen.v1.RemixRequest\x1a\x1a.videogen.v1.RemixResponse\x12\x46\n\x07\x43ontent\x12\x1b.videogen.v1.ContentRequest\x1a\x1c.videogen.v1.ContentResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvideogen/v1/video_service.proto\x12\x0bvideogen.v1\x1a\x17videogen/v1/video.proto\"f\n\x0fGenerateRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.videogen.v1.VideoSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x14\n\x0ckeep_running\x18\x03 \x01(\x08\"w\n\x10GenerateResponse\x12$\n\x08progress\x18\x01 \x01(\x0b\x32\x10.videogen.v1.JobH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12$\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x10.videogen.v1.JobH\x00\x42\x06\n\x04part\"N\n\rSubmitRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.videogen.v1.VideoSpec\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"/\n\x0eSubmitResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\x18\n\nGetRequest\x12\n\n\x02id\x18\x01 \x01(\t\",\n\x0bGetResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"[\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12%\n\x05order\x18\x03 \x01(\x0e\x32\x16.videogen.v1.ListOrder\"T\n\x0cListResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.videogen.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0b\n\x03\x63ut\x18\x03 \x01(\x08\"\x1a\n\x0cWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\".\n\rWatchResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\x1b\n\rCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"/\n\x0e\x43\x61ncelResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\xea\x01\n\rChangeRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x06prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fnegative_prompt\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\'\n\x08priority\x18\x05 \x01(\x0e\x32\x15.videogen.v1.Priority\x12\x15\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x01H\x03\x88\x01\x01\x42\t\n\x07_promptB\x12\n\x10_negative_promptB\x11\n\x0f_guidance_scaleB\x0b\n\t_deadline\"/\n\x0e\x43hangeResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"\x1b\n\rDeleteRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x10\n\x0e\x44\x65leteResponse\"*\n\x0cRemixRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\".\n\rRemixResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.videogen.v1.Job\"G\n\x0e\x43ontentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x03\x12\x11\n\x04stop\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_stop\"D\n\x0f\x43ontentResponse\x12\x12\n\ntotal_size\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c*\\\n\tListOrder\x12\x1a\n\x16LIST_ORDER_UNSPECIFIED\x10\x00\x12\x18\n\x14LIST_ORDER_ASCENDING\x10\x01\x12\x19\n\x15LIST_ORDER_DESCENDING\x10\x02\x32\xa6\x05\n\x0cVideoService\x12I\n\x08Generate\x12\x1c.videogen.v1.GenerateRequest\x1a\x1d.videogen.v1.GenerateResponse0\x01\x12\x41\n\x06Submit\x12\x1a.videogen.v1.SubmitRequest\x1a\x1b.videogen.v1.SubmitResponse\x12\x38\n\x03Get\x12\x17.videogen.v1.GetRequest\x1a\x18.videogen.v1.GetResponse\x12;\n\x04List\x12\x18.videogen.v1.ListRequest\x1a\x19.videogen.v1.ListResponse\x12@\n\x05Watch\x12\x19.videogen.v1.WatchRequest\x1a\x1a.videogen.v1.WatchResponse0\x01\x12\x41\n\x06\x43\x61ncel\x12\x1a.videogen.v1.CancelRequest\x1a\x1b.videogen.v1.CancelResponse\x12\x41\n\x06\x44\x65lete\x12\x1a.videogen.v1.DeleteRequest\x1a\x1b.videogen.v1.DeleteResponse\x12\x41\n\x06\x43hange\x12\x1a.videogen.v1.ChangeRequest\x1a\x1b.videogen.v1.ChangeResponse\x12>\n\x05Remix\x12\x19.videogen.v1.RemixRequest\x1a\x1a.videogen.v1.RemixResponse\x12\x46\n\x07\x43ontent\x12\x1b.videogen.v1.ContentRequest\x1a\x1c.videogen.v1.ContentResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videogen.v1.video_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTORDER']._serialized_start=1114
-  _globals['_LISTORDER']._serialized_end=1206
+  _globals['_LISTORDER']._serialized_start=1400
+  _globals['_LISTORDER']._serialized_end=1492
   _globals['_GENERATEREQUEST']._serialized_start=73
   _globals['_GENERATEREQUEST']._serialized_end=175
   _globals['_GENERATERESPONSE']._serialized_start=177
@@ -58,18 +58,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELREQUEST']._serialized_end=781
   _globals['_CANCELRESPONSE']._serialized_start=783
   _globals['_CANCELRESPONSE']._serialized_end=830
-  _globals['_DELETEREQUEST']._serialized_start=832
-  _globals['_DELETEREQUEST']._serialized_end=859
-  _globals['_DELETERESPONSE']._serialized_start=861
-  _globals['_DELETERESPONSE']._serialized_end=877
-  _globals['_REMIXREQUEST']._serialized_start=879
-  _globals['_REMIXREQUEST']._serialized_end=921
-  _globals['_REMIXRESPONSE']._serialized_start=923
-  _globals['_REMIXRESPONSE']._serialized_end=969
-  _globals['_CONTENTREQUEST']._serialized_start=971
-  _globals['_CONTENTREQUEST']._serialized_end=1042
-  _globals['_CONTENTRESPONSE']._serialized_start=1044
-  _globals['_CONTENTRESPONSE']._serialized_end=1112
-  _globals['_VIDEOSERVICE']._serialized_start=1209
-  _globals['_VIDEOSERVICE']._serialized_end=1820
+  _globals['_CHANGEREQUEST']._serialized_start=833
+  _globals['_CHANGEREQUEST']._serialized_end=1067
+  _globals['_CHANGERESPONSE']._serialized_start=1069
+  _globals['_CHANGERESPONSE']._serialized_end=1116
+  _globals['_DELETEREQUEST']._serialized_start=1118
+  _globals['_DELETEREQUEST']._serialized_end=1145
+  _globals['_DELETERESPONSE']._serialized_start=1147
+  _globals['_DELETERESPONSE']._serialized_end=1163
+  _globals['_REMIXREQUEST']._serialized_start=1165
+  _globals['_REMIXREQUEST']._serialized_end=1207
+  _globals['_REMIXRESPONSE']._serialized_start=1209
+  _globals['_REMIXRESPONSE']._serialized_end=1255
+  _globals['_CONTENTREQUEST']._serialized_start=1257
+  _globals['_CONTENTREQUEST']._serialized_end=1328
+  _globals['_CONTENTRESPONSE']._serialized_start=1330
+  _globals['_CONTENTRESPONSE']._serialized_end=1398
+  _globals['_VIDEOSERVICE']._serialized_start=1495
+  _globals['_VIDEOSERVICE']._serialized_end=2173
 # @@protoc_insertion_point(module_scope)

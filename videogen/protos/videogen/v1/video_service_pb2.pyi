@@ -107,6 +107,28 @@ class CancelResponse(_message.Message):
     job: _video_pb2.Job
     def __init__(self, job: _Optional[_Union[_video_pb2.Job, _Mapping]] = ...) -> None: ...
 
+class ChangeRequest(_message.Message):
+    __slots__ = ("id", "prompt", "negative_prompt", "guidance_scale", "priority", "deadline")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    prompt: str
+    negative_prompt: str
+    guidance_scale: float
+    priority: _video_pb2.Priority
+    deadline: float
+    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., guidance_scale: _Optional[float] = ..., priority: _Optional[_Union[_video_pb2.Priority, str]] = ..., deadline: _Optional[float] = ...) -> None: ...
+
+class ChangeResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _video_pb2.Job
+    def __init__(self, job: _Optional[_Union[_video_pb2.Job, _Mapping]] = ...) -> None: ...
+
 class DeleteRequest(_message.Message):
     __slots__ = ("id",)
     ID_FIELD_NUMBER: _ClassVar[int]

@@ -73,6 +73,11 @@ class VideoServiceStub:
                 request_serializer=videogen_dot_v1_dot_video__service__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=videogen_dot_v1_dot_video__service__pb2.DeleteResponse.FromString,
                 _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/videogen.v1.VideoService/Change',
+                request_serializer=videogen_dot_v1_dot_video__service__pb2.ChangeRequest.SerializeToString,
+                response_deserializer=videogen_dot_v1_dot_video__service__pb2.ChangeResponse.FromString,
+                _registered_method=True)
         self.Remix = channel.unary_unary(
                 '/videogen.v1.VideoService/Remix',
                 request_serializer=videogen_dot_v1_dot_video__service__pb2.RemixRequest.SerializeToString,
@@ -143,6 +148,15 @@ class VideoServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Change(self, request, context):
+        """Changes a request that has not ended. Another prompt, negative prompt or guidance holds from the next denoising step
+        on, and makes the video the caller's own: who asked for the same keeps theirs, and no cache answers with it. One
+        that has ended gives ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Remix(self, request, context):
         """Asks for another video with a finished one's seed and parameters, but another prompt.
         """
@@ -194,6 +208,11 @@ def add_VideoServiceServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=videogen_dot_v1_dot_video__service__pb2.DeleteRequest.FromString,
                     response_serializer=videogen_dot_v1_dot_video__service__pb2.DeleteResponse.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=videogen_dot_v1_dot_video__service__pb2.ChangeRequest.FromString,
+                    response_serializer=videogen_dot_v1_dot_video__service__pb2.ChangeResponse.SerializeToString,
             ),
             'Remix': grpc.unary_unary_rpc_method_handler(
                     servicer.Remix,
@@ -399,6 +418,33 @@ class VideoService:
             '/videogen.v1.VideoService/Delete',
             videogen_dot_v1_dot_video__service__pb2.DeleteRequest.SerializeToString,
             videogen_dot_v1_dot_video__service__pb2.DeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/videogen.v1.VideoService/Change',
+            videogen_dot_v1_dot_video__service__pb2.ChangeRequest.SerializeToString,
+            videogen_dot_v1_dot_video__service__pb2.ChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,250 @@
+"""Jobs that are asked otherwise while they are made: here, in the queue, by another replica, and across deaths."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+
+import pytest
+
+from tests.serving.in_process import CALLER, end_of, run, served, until
+from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict
+from videogen.serving.engine.messages import Synthetic
+from videogen.serving.engine.synthetic import sample
+from videogen.serving.in_hand import Making
+from videogen.serving.jobs import Caller
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.store import Store
+
+DEVICE = Synthetic(fixed_s=0.06, each_s=0.001)
+"""Two of its steps take longer than those that may be taken together."""
+LONG = {"prompt": "a red ball", "num_inference_steps": 30, "seed": 0}
+BLUE = {"prompt": "a blue ball"}
+OLD, NEW = 0, 1
+"""Which sample a device without networks makes of seed 0: as asked first, and changed once."""
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(MemoryRecordStore())
+
+
+async def steps_of(service, job_id: str, at_least: int) -> None:
+    async def there() -> bool:
+        return (await service.get(job_id, CALLER)).progress * 30 >= at_least
+
+    while not await there():
+        await asyncio.sleep(0.01)
+
+
+def video_of(store: Store, job) -> int:
+    """Which of the device's samples it is."""
+    data = store.read_video(job.video.digest)
+    return next(number for number in range(8) if sample(number) == data)
+
+
+def gated(service) -> None:
+    """What the device makes may be shared, as what passed its gates."""
+    service.versions.admit(dataclasses.replace(service.versions.current, ungated=False))
+
+
+def test_a_job_in_flight_goes_on_otherwise_from_its_next_step(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 3)
+
+            async def watch():
+                return [one async for one in service.watch(job.id, CALLER)]
+
+            watching = asyncio.ensure_future(watch())
+            changed = await service.change(job.id, BLUE, CALLER)
+            [change] = changed.changes
+            assert change.step >= 3 and change.prompt == "a blue ball" and changed.request.prompt == "a red ball"
+            assert changed.status == "in_progress" and changed.progress >= change.step / 30
+            assert len(service.work.in_hand) == 1
+            end = await end_of(service, job.id)
+            assert end.status == "completed" and video_of(store, end) == NEW
+            assert end.changes == changed.changes and end.usage.cache == "miss"
+            assert end.usage.gpu_seconds > 0.06 * 20
+            assert end.video.provenance["changes"] == [{"step": change.step, "prompt": "a blue ball"}]
+            assert end.video.provenance["attempt"] == 1
+            seen = await asyncio.wait_for(watching, 10)
+            shares = [one.progress for one in seen]
+            assert shares == sorted(shares) and len(set(shares)) > 5 and seen[-1].status == "completed"
+            assert not service.work.in_hand and not service.work.engine.held
+            assert len(service.maker.changes) == 0
+
+    run(scenario)
+
+
+def test_who_joined_keeps_the_old_video_and_no_cache_has_the_new_one(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            gated(service)
+            first = await service.submit(LONG, CALLER)
+            joined = [await service.submit(LONG, CALLER) for _ in range(2)]
+            await steps_of(service, first.id, 2)
+            await service.change(first.id, BLUE, CALLER)  # whose lease it is
+            await service.change(joined[1].id, {"guidance_scale": 3.0}, CALLER)  # who waits for it
+            assert len(service.work.in_hand) == 3
+            ends = [await end_of(service, one.id) for one in (first, *joined)]
+            assert [end.status for end in ends] == ["completed"] * 3
+            assert [video_of(store, end) for end in ends] == [NEW, OLD, NEW]
+            assert [end.video.provenance["attempt"] for end in ends] == [1, 1, 1], "nothing was begun again"
+            assert [end.usage.cache for end in ends] == ["miss", "miss", "miss"]
+            again = await service.submit(LONG, CALLER)
+            assert again.usage.cache == "hit" and video_of(store, again) == OLD
+            blue = await service.submit({**LONG, **BLUE}, CALLER)
+            assert blue.status == "queued", "nobody is answered with a fork"
+
+    run(scenario)
+
+
+def test_a_job_that_waits_is_what_is_asked_now(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            service.work.engine.pause()
+            job = await service.submit(LONG, CALLER)
+            await until(lambda: service.work.in_hand)
+            changed = await service.change(job.id, {**BLUE, "guidance_scale": 2.0}, CALLER)
+            assert [change.step for change in changed.changes] == [0]
+            assert changed.request.prompt == "a blue ball" and changed.request.guidance_scale == 2.0
+            service.work.engine.resume()
+            end = await end_of(service, job.id)
+            assert video_of(store, end) == NEW and end.video.provenance["attempt"] == 1
+
+    run(scenario)
+
+
+def test_a_job_in_the_queue_is_changed_there(store):
+    async def scenario():
+        async with served(store, DEVICE, Making(ahead_s=0.0, least_ahead=1, most_ahead=1)) as service:
+            running = await service.submit({**LONG, "seed": 5}, CALLER)
+            job = await service.submit(LONG, CALLER)
+            assert job.id not in service.work.in_hand
+            changed = await service.change(job.id, {**BLUE, "priority": "interactive", "deadline": 3600}, CALLER)
+            assert changed.status == "queued" and [change.step for change in changed.changes] == [0]
+            assert (changed.request.priority, changed.request.deadline) == ("interactive", 3600)
+            assert store.request(job.id).priority == "interactive"
+            assert video_of(store, await end_of(service, job.id)) == NEW
+            assert (await end_of(service, running.id)).status == "completed"
+
+    run(scenario)
+
+
+def test_what_another_replica_makes_is_made_anew_from_the_step_that_the_store_heard_of(store):
+    async def scenario():
+        quick = Making(lease_s=1.0)
+        async with served(store, DEVICE, quick, name="one") as one, served(store, DEVICE, quick, name="two") as two:
+            two.maker._taking = False
+            job = await one.submit(LONG, CALLER)
+            joined = await one.submit(LONG, CALLER)
+            while store.request(job.id).progress * 30 < 4:
+                await asyncio.sleep(0.02)
+            changed = await two.change(job.id, BLUE, CALLER)
+            assert 4 <= changed.changes[0].step < 30
+            ends = [await end_of(two, each.id) for each in (job, joined)]
+            assert [end.status for end in ends] == ["completed", "completed"]
+            assert [video_of(store, end) for end in ends] == [NEW, OLD]
+
+    run(scenario)
+
+
+def test_a_death_of_the_engine_between_change_and_end_gives_the_changed_video(store):
+    async def scenario():
+        async with served(store, DEVICE, Making(restart_s=(0.05, 1.0))) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 3)
+            changed = await service.change(job.id, BLUE, CALLER)
+            await steps_of(service, job.id, changed.changes[0].step + 2)
+            os.kill(service.work.engine.pid, signal.SIGKILL)
+            end = await end_of(service, job.id)
+            assert end.status == "completed" and video_of(store, end) == NEW
+            assert end.changes == changed.changes and end.video.provenance["attempt"] == 2
+
+    run(scenario)
+
+
+def test_two_changes_of_one_job_at_once_both_hold(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 2)
+            await asyncio.gather(
+                service.change(job.id, BLUE, CALLER), service.change(job.id, {"guidance_scale": 4.0}, CALLER)
+            )
+            end = await end_of(service, job.id)
+            asked = store.request(job.id).accepted.at_last
+            assert (asked.prompt, asked.guidance_scale) == ("a blue ball", 4.0)
+            assert end.status == "completed" and video_of(store, end) == NEW + 1
+
+    run(scenario)
+
+
+def test_who_goes_away_while_it_is_changed_leaves_it_whole(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 2)
+            changing = asyncio.ensure_future(service.change(job.id, BLUE, CALLER))
+            await asyncio.sleep(0.01)
+            changing.cancel()
+            end = await end_of(service, job.id)
+            assert end.status == "completed" and video_of(store, end) == NEW
+            assert not service.work.engine.held
+
+    run(scenario)
+
+
+def test_a_fork_may_be_cancelled(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 2)
+            await service.change(job.id, BLUE, CALLER)
+            assert (await service.cancel(job.id, CALLER)).state == "cancelled"
+            await until(lambda: not service.work.in_hand and not service.work.engine.held)
+
+    run(scenario)
+
+
+def test_what_cannot_be_changed_is_refused_and_says_what_can(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            for fields, told in (
+                ({"seed": 3}, "noise"),
+                ({"num_inference_steps": 3}, "schedule"),
+                ({"size": "64x64"}, "shape"),
+                ({"colour": "blue"}, "guidance_scale"),
+                ({}, "priority"),
+                ({"guidance_scale": 0.5}, "1 to"),
+                ({"prompt": " "}, "description"),
+                ({"priority": "soon"}, "standard"),
+                ({"deadline": 0.001}, "passed"),
+            ):
+                with pytest.raises(InvalidRequest, match=told):
+                    await service.change(job.id, fields, CALLER)
+            with pytest.raises(RecordNotFound):
+                await service.change(job.id, BLUE, Caller("other", None, frozenset({"user"})))
+            same = await service.change(job.id, {"prompt": "a red ball", "priority": "standard"}, CALLER)
+            assert same.changes == () and not same.has_ended
+            await service.cancel(job.id, CALLER)
+            with pytest.raises(StoreConflict, match="is cancelled"):
+                await service.change(job.id, BLUE, CALLER)
+            with pytest.raises(StoreConflict, match="is cancelled"):
+                await service.change(job.id, {"priority": "batch"}, CALLER)
+
+    run(scenario)
+
+
+def test_a_deadline_that_is_moved_is_the_one_that_counts(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit({**LONG, "num_inference_steps": 50}, CALLER)
+            await service.change(job.id, {"deadline": 1.0}, CALLER)
+            end = await end_of(service, job.id)
+            assert end.error.code == "deadline_exceeded"
+
+    run(scenario)
