@@ -17,7 +17,8 @@ from itertools import count
 from tests.benchmarks.shared import table, write
 from videogen.scheduling.costs import Affine
 from videogen.scheduling.job import CLASSES, Job
-from videogen.scheduling.scheduler import Run, Scheduler
+from videogen.scheduling.run import Run
+from videogen.scheduling.scheduler import Scheduler
 
 COSTS = Affine(0.04, 0.005)
 OPERATIONS = ("next", "stepped", "add", "cancel", "position", "eta", "completion", "work")
@@ -58,7 +59,7 @@ class Load:
         self.step_shares.append((self.taken["next"][-1] + self.taken["stepped"][-1]) / 1e6 / seconds)
 
     def ask(self) -> None:
-        known, new = self._chance.choice(list(self.scheduler._jobs)), self.job()
+        known, new = self._chance.choice(list(self.scheduler._live.jobs)), self.job()
         self._timed("position", lambda: self.scheduler.position(known))
         self._timed("eta", lambda: self.scheduler.eta(known, self.now))
         self._timed("completion", lambda: self.scheduler.completion(new, self.now))

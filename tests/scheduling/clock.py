@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from videogen.scheduling.costs import Costs
 from videogen.scheduling.job import Job
-from videogen.scheduling.scheduler import Hold, Run, Scheduler
+from videogen.scheduling.run import Hold, Run
+from videogen.scheduling.scheduler import Scheduler
 
 
 @dataclass

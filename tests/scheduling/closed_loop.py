@@ -8,7 +8,8 @@ from videogen.scheduling.costs import Affine
 from videogen.scheduling.forecast import Forecast
 from videogen.scheduling.holding import MEMORY_S, WorthHolding
 from videogen.scheduling.job import Job
-from videogen.scheduling.scheduler import Hold, Scheduler
+from videogen.scheduling.run import Hold
+from videogen.scheduling.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)

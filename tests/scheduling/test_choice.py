@@ -5,7 +5,8 @@ import pytest
 from videogen.scheduling.costs import Affine, Profiled, Table
 from videogen.scheduling.job import Job
 from videogen.scheduling.policy import Policy
-from videogen.scheduling.scheduler import Run, Scheduler
+from videogen.scheduling.run import Run
+from videogen.scheduling.scheduler import Scheduler
 
 GPU = Affine(0.04, 0.005)
 TWO_CORES = Profiled({"x": Table({(1, 1): 0.010, (4, 1): 0.036, (8, 1): 0.072, (1, 2): 0.011, (4, 2): 0.044})})

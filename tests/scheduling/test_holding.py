@@ -12,7 +12,8 @@ from videogen.scheduling.forecast import Forecast
 from videogen.scheduling.holding import WorthHolding
 from videogen.scheduling.job import Job
 from videogen.scheduling.policy import Policy
-from videogen.scheduling.scheduler import Hold, Scheduler
+from videogen.scheduling.run import Hold
+from videogen.scheduling.scheduler import Scheduler
 
 COSTS = Affine(0.04, 0.005)
 
@@ -63,7 +64,7 @@ def test_what_was_held_ends_by_its_deadline(seed, rate, within):
 
     def after(now, choice):
         if isinstance(choice, Hold):
-            held.update(job.id for job in jobs if job.arrived <= now and job.id in scheduler._jobs)
+            held.update(job.id for job in jobs if job.arrived <= now and job.id in scheduler._live.jobs)
 
     played = play(scheduler, jobs, costs, after=after)
     assert all(until - start <= 0.1 + 1e-9 for start, until in played.held)

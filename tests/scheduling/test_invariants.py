@@ -11,7 +11,8 @@ from tests.scheduling.clock import play
 from videogen.scheduling.costs import Affine
 from videogen.scheduling.job import CLASSES, Job
 from videogen.scheduling.policy import Policy
-from videogen.scheduling.scheduler import Hold, Run, Scheduler
+from videogen.scheduling.run import Hold, Run
+from videogen.scheduling.scheduler import Scheduler
 
 COSTS = Affine(0.04, 0.005, largest=4)
 NEVER = dict.fromkeys(CLASSES, math.inf)
@@ -81,7 +82,7 @@ def test_every_job_ends_and_none_that_was_cancelled_comes_back(arrivals, streams
             assert job.id not in gone or start <= gone[job.id][0], "a cancelled job was run again"
     assert len(scheduler) == scheduler.waiting == scheduler.running == 0
     assert scheduler.work(0) == 0
-    assert all(len(shares._jobs) == 0 for shares in scheduler._shares)
+    assert all(len(shares._jobs) == 0 for shares in scheduler._live.shares)
 
 
 @given(jobs(), st.integers(1, 3))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from videogen.scheduling.forecast import Forecast
 from videogen.scheduling.holding import MEMORY_S, WorthHolding
 from videogen.scheduling.job import Job
-from videogen.scheduling.scheduler import Hold, Run, Scheduler
+from videogen.scheduling.run import Hold, Run
+from videogen.scheduling.scheduler import Scheduler
 from videogen.scheduling.simulation.clock import Clock, Turn
 from videogen.scheduling.simulation.fleet import Fleet
 from videogen.scheduling.simulation.outcome import Outcome
