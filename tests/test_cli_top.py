@@ -34,6 +34,7 @@ class Figures:
     ready = True
 
     def __init__(self) -> None:
+        self.admin = self.readiness = self
         self.overview = overview = Overview()
         for cache in ("hit", "miss", "miss", "miss"):
             overview.submitted(submitted(cache=cache))

@@ -24,6 +24,7 @@ from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
 from videogen.serving import looking
 from videogen.serving.access import Access
 from videogen.serving.engine.messages import Synthetic
+from videogen.serving.grpc import server as grpc_server
 from videogen.serving.grpc.held_open import BOUNDS, Bound
 from videogen.serving.grpc.server import GrpcServer
 from videogen.serving.limits import Limits
@@ -208,11 +209,22 @@ def test_health_tells_whether_it_lives_apart_from_whether_it_is_ready():
     run(test)
 
 
-def test_a_connection_that_says_nothing_is_closed():
+def test_connections_are_bounded_and_those_that_say_nothing_are_closed(monkeypatch):
+    few = {**dict(grpc_server.OPTIONS), "grpc.max_allowed_incoming_connections": 3}
+    assert set(few) == set(dict(grpc_server.OPTIONS)), "it is bounded"
+    monkeypatch.setattr(grpc_server, "OPTIONS", tuple(few.items()))
+
     async def test() -> None:
         async with facing() as face:
-            with socket.create_connection(("127.0.0.1", face.server.port), timeout=30) as mute:
-                while await asyncio.to_thread(mute.recv, 4096):
-                    pass
+            mute = [socket.create_connection(("127.0.0.1", face.server.port), timeout=30) for _ in range(3)]
+            health, asked = HealthStub(face.channel), health_pb2.HealthCheckRequest()
+            code, _ = await refused(health.Check(asked))
+            assert code == grpc.StatusCode.UNAVAILABLE
+            for one in mute:
+                with one:
+                    while await asyncio.to_thread(one.recv, 4096):
+                        pass
+            told = await health.Check(asked, wait_for_ready=True)
+            assert told.status == health_pb2.HealthCheckResponse.SERVING
 
     run(test)
