@@ -21,7 +21,7 @@ def require(package: str, extra: str) -> None:
     """Raises NotInstalled, with the command that mends it, unless `package` is there."""
     if importlib.util.find_spec(package) is None:
         raise NotInstalled(
-            f"{package} is not installed; it comes with: pip install -c constraints.txt 'videogen[{extra}]'"
+            f"{package} is not installed; it comes with: pip install -c constraints.txt '.[{extra}]' in the checkout"
         )
 
 

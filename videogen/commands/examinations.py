@@ -40,7 +40,7 @@ def packages(_: Settings) -> list[Finding]:
         found = {name: _version(name) for name in names}
         missing = [name for name, version in found.items() if version is None]
         if missing:
-            target = f"videogen[{extra}]" if extra else "videogen"
+            target = f".[{extra}]" if extra else "."
             findings.append(
                 Finding("fix", f"not installed: {', '.join(missing)}", f"pip install -c constraints.txt '{target}'")
             )
@@ -142,8 +142,8 @@ def tensorrt(settings: Settings) -> list[Finding]:
 
 
 INSTALL = {
-    "tensorrt-rtx": "pip install -c constraints.txt 'videogen[tensorrt-rtx]'",
-    "tensorrt": "pip install --extra-index-url https://pypi.nvidia.com 'videogen[tensorrt]'",
+    "tensorrt-rtx": "pip install -c constraints.txt '.[tensorrt-rtx]'",
+    "tensorrt": "pip install --extra-index-url https://pypi.nvidia.com '.[tensorrt]'",
 }
 
 

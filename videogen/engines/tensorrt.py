@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MODULES: dict[Target, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 INSTALL: dict[Target, str] = {
-    "tensorrt": "pip install 'videogen[tensorrt]' --extra-index-url https://pypi.nvidia.com",
-    "tensorrt-rtx": "pip install 'videogen[tensorrt-rtx]'",
+    "tensorrt": "pip install '.[tensorrt]' --extra-index-url https://pypi.nvidia.com",
+    "tensorrt-rtx": "pip install '.[tensorrt-rtx]'",
 }
 PORTABLE = ("SM80", "SM86", "SM89", "SM120")
 """What a TensorRT-RTX engine is made for: Ampere, Ada, Blackwell. The package has no target for Hopper (SM90)."""

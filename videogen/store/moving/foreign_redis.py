@@ -89,7 +89,7 @@ class ForeignRedis:
         try:
             import redis
         except ImportError as error:
-            raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[redis]'") from error
+            raise StoreUnavailable(f"{error}; it comes with: pip install '.[redis]' in the checkout") from error
         self.layout, self._errors, self._type_error = layout, redis.RedisError, redis.ResponseError
         try:
             self._redis: Any = redis.Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)

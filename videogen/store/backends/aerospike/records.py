@@ -51,7 +51,7 @@ class AerospikeRecordStore(RecordStore):
 
             from videogen.store.backends.aerospike import dialect
         except ImportError as error:
-            raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[aerospike]'") from error
+            raise StoreUnavailable(f"{error}; it comes with: pip install '.[aerospike]' in the checkout") from error
         self._aerospike, self._errors, self._dialect = aerospike, exception, dialect
         self._refusals = (exception.RecordNotFound, exception.RecordExistsError, exception.FilteredOut)
         self._ids = write_ids()

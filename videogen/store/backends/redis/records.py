@@ -67,7 +67,7 @@ class RedisRecordStore(RecordStore):
             from redis.backoff import NoBackoff
             from redis.retry import Retry
         except ImportError as error:
-            raise StoreUnavailable(f"{error}; it comes with: pip install 'videogen[redis]'") from error
+            raise StoreUnavailable(f"{error}; it comes with: pip install '.[redis]' in the checkout") from error
         parts = urlsplit(url)
         self._namespace = parse_qs(parts.query).get("namespace", [NAMESPACE])[0]
         self._where, self._errors = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}", redis
