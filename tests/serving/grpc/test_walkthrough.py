@@ -78,6 +78,7 @@ def test_every_call_is_answered(address):
     assert kinds == sorted(kinds, key=["progress", "chunk", "finished"].index)
     assert answers["Watch"][-1]["job"]["status"] == "JOB_STATUS_COMPLETED"
     assert sum(len(part.get("chunk", "")) for part in answers["Content"]) == 16  # 12 bytes in base64
+    assert answers["Change"][0]["job"]["changes"][0]["prompt"] == "a green circle moving right"
     assert answers["Remix"][0]["job"]["spec"]["prompt"] == "a blue circle moving right"
     assert len(answers["List"][0]["jobs"]) == 3
     assert answers["Stats"][0]["stats"]["ready"] is True

@@ -12,8 +12,8 @@ from videogen.media.mp4 import decode_mp4
 HTTP = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text().split("## gRPC")[0]
 
 
-def block(language, server):
-    found = re.findall(rf"^```{language}\n(.*?)^```$", HTTP, re.S | re.M)[0]
+def block(language, server, number=0):
+    found = re.findall(rf"^```{language}\n(.*?)^```$", HTTP, re.S | re.M)[number]
     return found.replace("127.0.0.1:8000", f"127.0.0.1:{server.http}")
 
 
@@ -25,6 +25,12 @@ def test_with_curl(server, tmp_path):
     assert decode_mp4(whole).ndim == decode_mp4((tmp_path / "green.mp4").read_bytes()).ndim == 4
     assert (tmp_path / "start.mp4").read_bytes() == whole[:100]
     assert Image.open(tmp_path / "ring.jpg").format == "JPEG" and '"remixed_from_video_id":"' in done.stdout
+
+
+def test_a_job_is_changed_with_curl(server, tmp_path):
+    script = "set -eu\n" + block("sh", server, 1)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and '"prompt":"a large blue ring moving left"}]' in done.stdout, done.stdout
 
 
 def test_with_the_openai_package(server, tmp_path):
