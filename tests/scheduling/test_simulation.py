@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -34,20 +35,34 @@ def test_one_device_one_at_a_time_is_the_queue_of_theory():
     queue_s=st.sampled_from((0.0, 0.2, math.inf)),
     videos_per_s=st.sampled_from((20.0, math.inf)),
     hold=st.booleans(),
+    deadline_s=st.sampled_from((None, 0.005, 0.3, 1.0)),
     seed=st.integers(0, 99),
 )
-def test_what_arrived_was_answered_or_refused_or_is_still_there(
-    devices, streams, rate, repeats, queue_s, videos_per_s, hold, seed
+def test_what_arrived_was_answered_or_refused_or_missed_its_deadline_or_is_still_there(
+    devices, streams, rate, repeats, queue_s, videos_per_s, hold, deadline_s, seed
 ):
     fleet = Fleet(
         COSTS, devices, streams, hold=hold, queue_s=queue_s, store=StoreCosts(videos_per_s, 0.01, cached_s=0.002)
     )
-    outcome = simulate(fleet, requests(bursty(rate, 4, seed), MIX, repeats=repeats, seed=seed), 4)
+    mix = [replace(kind, deadline_s=deadline_s) for kind in MIX]
+    outcome = simulate(fleet, requests(bursty(rate, 4, seed), mix, repeats=repeats, seed=seed), 4)
     assert outcome.arrived == sum(1 for _ in bursty(rate, 4, seed))
-    assert outcome.arrived == outcome.completed + outcome.refused + outcome.still_there
+    assert outcome.arrived == outcome.completed + outcome.refused + outcome.missed + outcome.still_there
     assert outcome.completed == sum(map(len, outcome.latencies.values()))
     assert outcome.still_there >= 0
     assert outcome.good <= outcome.completed
+    if deadline_s is None:
+        assert not outcome.missed
+    else:
+        assert all(latencies[-1] <= deadline_s + 1e-9 for latencies in outcome.latencies.values())
+
+
+def test_what_is_late_for_its_deadline_leaves_its_place_to_who_can_be_in_time():
+    alone = 4 * COSTS.step("x", 1, 1)
+    video = Kind("video", 4, deadline_s=3 * alone)
+    outcome = simulate(Fleet(COSTS), requests(poisson(40.0, 30, 3), [video]), 30)
+    assert outcome.throughput > 0.7 * capacity(Fleet(COSTS), video)
+    assert outcome.missed + outcome.completed + outcome.still_there == outcome.arrived
 
 
 @settings(max_examples=20, deadline=None)

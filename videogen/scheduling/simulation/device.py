@@ -35,11 +35,15 @@ class Device:
         return len(self._scheduler) + self.coming
 
     def deliver(self, jobs: list[Job]) -> None:
-        self.coming -= len(jobs)
         for job in jobs:
             self._scheduler.add(job, self._clock.now)
         self._run()
         self._on_room(self)
+
+    def drop(self, job_id: str) -> None:
+        """Ends one of its jobs, at the next boundary; one that is not here is no error."""
+        if self._scheduler.cancel(job_id) is not None:
+            self._on_room(self)
 
     def _run(self) -> None:
         self._wake = math.inf

@@ -27,7 +27,7 @@ class Outcome:
     late: int = 0
     """Neither good nor refused, and too old to become good."""
     missed: int = 0
-    """Ended after their deadline."""
+    """Ended by their deadline, without an answer."""
     busy_s: float = 0.0
     """Of streams, summed over devices."""
     held_s: float = 0.0
@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def good_share(self) -> float:
-        decided = self.good + self.late + self.refused
+        decided = self.good + self.late + self.refused + self.missed
         return self.good / decided if decided else 1.0
 
     @property
@@ -70,7 +70,7 @@ class Outcome:
 
     @property
     def limit(self) -> str:
-        """What is short: "store", "devices" (more than one in ten is late or refused), or "load" where neither is."""
+        """What is short: "store"; "devices", if more than one in ten is late, missed or refused; or "load"."""
         if self.store_utilisation > 0.98:
             return "store"
         return "devices" if self.good_share < 0.9 else "load"

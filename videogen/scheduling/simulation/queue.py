@@ -10,18 +10,22 @@ from videogen.scheduling.simulation.device import Device
 from videogen.scheduling.simulation.fleet import Fleet, capacity
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """A request that is to be made, and those that asked for the same meanwhile."""
+    """A video that is to be made, as its first request has it, and all requests that wait for it."""
 
     request: Request
     number: int
-    joined: list[Request] = field(default_factory=list)
+    """Of the request that asked for it first, counted from 0 in order of arrival."""
+    id: str
+    asked: list[Request] = field(default_factory=list)
+    device: Device | None = None
+    """What has claimed it."""
 
     def job(self) -> Job:
         kind, at = self.request.kind, self.request.at
         deadline = None if kind.deadline_s is None else at + kind.deadline_s
-        return Job(str(self.number), kind.key, kind.steps, priority=kind.priority, arrived=at, deadline=deadline)
+        return Job(self.id, kind.key, kind.steps, priority=kind.priority, arrived=at, deadline=deadline)
 
 
 class Queue:
@@ -41,10 +45,20 @@ class Queue:
         return max(self._work_s / self._fleet.devices, self._count / self._fleet.store.videos_per_s)
 
     def put(self, waiting: Waiting) -> None:
+        if not waiting.asked:
+            return
         self._lines[waiting.request.kind.priority].append(waiting)
         self._count += 1
         self._work_s += self._device_s(waiting.request.kind)
         self._claim()
+
+    def drop(self, waiting: Waiting) -> None:
+        """Nobody waits for it any more, wherever it is."""
+        if waiting.device is not None:
+            waiting.device.drop(waiting.id)
+        elif waiting in (line := self._lines[waiting.request.kind.priority]):
+            line.remove(waiting)
+            self._off(waiting)
 
     def wants(self, device: Device) -> None:
         """The device has room for more; idle ones are served first."""
@@ -63,20 +77,28 @@ class Queue:
             count = min(self._fleet.ahead(first.request.kind) - len(device), store.claim_most, self._count)
             if count < 1:
                 continue
-            jobs = [self._take().job() for _ in range(count)]
+            claimed = [self._take(device) for _ in range(count)]
             device.coming += count
             busy = count / store.videos_per_s
             self.busy_s += busy
             self._free = self._clock.now + busy
-            self._clock.at(self._free + store.claim_s, device.deliver, jobs)
+            self._clock.at(self._free + store.claim_s, self._deliver, device, claimed)
             if busy:
                 self._clock.at(self._free, self._claim)
 
-    def _take(self) -> Waiting:
+    def _deliver(self, device: Device, claimed: list[Waiting]) -> None:
+        device.coming -= len(claimed)
+        device.deliver([waiting.job() for waiting in claimed if waiting.asked])
+
+    def _take(self, device: Device) -> Waiting:
         waiting = next(line for line in self._lines.values() if line).popleft()
+        waiting.device = device
+        self._off(waiting)
+        return waiting
+
+    def _off(self, waiting: Waiting) -> None:
         self._count -= 1
         self._work_s = max(0.0, self._work_s - self._device_s(waiting.request.kind)) if self._count else 0.0
-        return waiting
 
     def _device_s(self, kind: Kind) -> float:
         """Of a device, for one of many such requests."""

@@ -1,5 +1,6 @@
 """The service under a simulated clock: one store, and on each device the scheduler that really serves."""
 
+import itertools
 from collections.abc import Callable, Iterable
 
 from videogen.scheduling.arrivals import Kind, Request
@@ -31,7 +32,9 @@ class _Service:
         self.devices = [
             Device(fleet, self.clock, self.outcome, self._made, self.queue.wants) for _ in range(fleet.devices)
         ]
+        self.ids = map(str, itertools.count())
         self.live: dict[int, Waiting] = {}
+        self.making: dict[str, Waiting] = {}
         self.done: dict[int, float] = {}
         self.alone: dict[Kind, float] = {}
 
@@ -56,15 +59,30 @@ class _Service:
                 self.outcome.still_there += 1
                 return
             if request.repeats in self.live:
-                self.live[request.repeats].joined.append(request)
+                self._wait(self.live[request.repeats], request)
                 return
         if self.queue.wait_s() > self.fleet.queue_s:
             self.outcome.refused += 1
             return
         number = number if request.repeats is None else request.repeats  # the original was refused: it comes back now
-        waiting = self.live[number] = Waiting(request, number)
+        waiting = self.live[number] = Waiting(request, number, next(self.ids))
+        self.making[waiting.id] = waiting
+        self._wait(waiting, request)
         front = self.devices[number % len(self.devices)].front
         front.after(self.fleet.front.accept_s, self.queue.put, waiting)
+
+    def _wait(self, waiting: Waiting, request: Request) -> None:
+        waiting.asked.append(request)
+        if (deadline_s := request.kind.deadline_s) is not None:
+            self.clock.at(request.at + deadline_s, self._expire, waiting, request)
+
+    def _expire(self, waiting: Waiting, request: Request) -> None:
+        if request in waiting.asked:
+            waiting.asked.remove(request)
+            self.outcome.missed += 1
+            if not waiting.asked:
+                del self.live[waiting.number], self.making[waiting.id]
+                self.queue.drop(waiting)
 
     def _answer_cached(self, request: Request) -> None:
         self.outcome.still_there -= 1
@@ -79,13 +97,14 @@ class _Service:
 
     def _publish(self, ended: list[Job]) -> None:
         for job in ended:
-            waiting = self.live.pop(int(job.id))
+            if (waiting := self.making.pop(job.id, None)) is None:
+                continue  # its last deadline passed on the way
+            del self.live[waiting.number]
             self.done[waiting.number] = self.clock.now
-            self.outcome.missed += job.deadline is not None and self.clock.now > job.deadline + 1e-9
-            self._answer(waiting.request)
-            for request in waiting.joined:
-                self.outcome.joined += 1
+            self.outcome.joined += len(waiting.asked) - 1
+            for request in waiting.asked:
                 self._answer(request)
+            waiting.asked.clear()
 
     def _answer(self, request: Request) -> None:
         taken = self.clock.now - request.at
@@ -102,7 +121,7 @@ class _Service:
 
     def sum_up(self) -> Outcome:
         outcome = self.outcome
-        there = [request for waiting in self.live.values() for request in (waiting.request, *waiting.joined)]
+        there = [request for waiting in self.live.values() for request in waiting.asked]
         outcome.still_there += len(there)
         outcome.late += sum(outcome.seconds - request.at > GOOD * self._alone(request.kind) for request in there)
         for taken in outcome.latencies.values():
