@@ -26,8 +26,8 @@ class Changes:
         self._waiting: defaultdict[str, set[News]] = defaultdict(set)
 
     def __len__(self) -> int:
-        """Keys that somebody waits for."""
-        return len(self._waiting)
+        """How many wait."""
+        return len({news for waiting in self._waiting.values() for news in waiting})
 
     def tell(self, *keys: str, in_store: bool = True) -> None:
         for key in keys:
