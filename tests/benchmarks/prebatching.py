@@ -3,20 +3,30 @@
     python -m tests.benchmarks.prebatching
 
 One device under a simulated clock, with the scheduler that serves. Every request has a deadline. The trace is drawn
-once for each rate and replayed; `--trace FILE` replays another, seconds of arrival one a line.
+once for each rate and replayed; `--trace FILE` replays another, seconds of arrival one a line. Callers who ask again as
+soon as they are answered, and requests that come independently of each other, have tables of their own.
 """
 
 import argparse
 from pathlib import Path
 
 from tests.benchmarks.shared import table, write
-from videogen.scheduling.arrivals import Kind, bursty, requests
+from tests.scheduling.closed_loop import Closed, closed_loop
+from videogen.scheduling.arrivals import Kind, bursty, poisson, requests
 from videogen.scheduling.costs import Affine
-from videogen.scheduling.simulation.fleet import Fleet
+from videogen.scheduling.simulation.fleet import Fleet, capacity
 from videogen.scheduling.simulation.outcome import Outcome
 from videogen.scheduling.simulation.simulate import simulate
 
 DEVICES = {"40 + 5·B ms": Affine(0.04, 0.005), "40 + 1·B ms": Affine(0.04, 0.001)}
+
+BACK = {
+    "in 12 ms, 1 ms apart": (0.012, 0.001, 0.0),
+    "in 6 ms and more, 2 on average, 1 ms apart": (0.006, 0.001, 0.002),
+    "in 12 ms and more, 5 on average, 3 ms apart": (0.012, 0.003, 0.005),
+}
+"""When callers are back after their video: at the soonest, each after the one before, and how much later on average."""
+CALLERS, LOADS = (2, 4, 8, 16, 64), (0.5, 0.8, 0.95)
 
 
 def main() -> None:
@@ -48,8 +58,48 @@ def main() -> None:
     said = f"Loads of which every deadline was kept without holding: {kept + more}; with it, of these: {kept}."
     tail = ["", said, "The others are more than the device can do in a burst, and miss deadlines either way."]
     head = ["a step", "steps", "load", "device ms a video", "mean batch", "p50 ms", "p95 ms", "deadlines missed"]
-    body = [*lines, *table([*head, "held, % of the time"], rows), *tail]
+    body = [
+        *lines,
+        *table([*head, "held, % of the time"], rows),
+        *tail,
+        "",
+        *callers(),
+        "",
+        *independent(options.seconds),
+    ]
     write("prebatching", "Holding a batch open", __spec__.name, body)
+
+
+def callers() -> list[str]:
+    """A closed loop."""
+    rows = []
+    for count in CALLERS:
+        cells = []
+        for back_s, each_s, jitter_s in BACK.values():
+            load = Closed(count, back_s=back_s, each_s=each_s, jitter_s=jitter_s)
+            never, held = (closed_loop(load, hold=hold).rate / load.ideal() for hold in (False, True))
+            cells.append(f"{never:.3f} → {held:.3f}")
+        rows.append([str(count), *cells])
+    lines = [
+        "Callers who ask again as soon as they are answered, videos of 4 steps at 40 + 5·B ms: the rate, as a share of",
+        "what T(B) allows if answering and asking take no time. Never held → held where it pays.",
+    ]
+    return [*lines, *table(["callers", *(f"back {name}" for name in BACK)], rows)]
+
+
+def independent(seconds: float) -> list[str]:
+    """Poisson arrivals, for which next to nothing should change."""
+    rows = []
+    for load in LOADS:
+        kind, outcomes = Kind("video", 4), []
+        for hold in (False, True):
+            fleet = Fleet(DEVICES["40 + 5·B ms"], hold=hold)
+            times = poisson(load * capacity(fleet, kind), seconds, 1)
+            outcomes.append(simulate(fleet, requests(times, [kind]), seconds))
+        never, held = outcomes
+        rows.append([f"{load:g}", *compared(never, held)[1:4], f"{held.held_s / seconds:.1%}"])
+    lines = [f"Requests that come independently of each other, {seconds:g} s, no deadlines, by share of the capacity."]
+    return [*lines, *table(["load", "mean batch", "p50 ms", "p95 ms", "held, % of the time"], rows)]
 
 
 def compared(never: Outcome, held: Outcome) -> list[str]:

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import random
 from dataclasses import dataclass, field
 
 from videogen.scheduling.costs import Affine
@@ -14,13 +15,15 @@ from videogen.scheduling.scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """`callers` who come back `back_s` after their video is made; answers leave one by one, `each_s` apart."""
+    """`callers` who come back `back_s` after their answer, on average `jitter_s` later than that, which is exponential;
+    answers leave one by one, `each_s` apart."""
 
     callers: int
     steps: int = 4
     back_s: float = 0.012
     each_s: float = 0.001
     costs: Affine = field(default_factory=lambda: Affine(0.04, 0.005))
+    jitter_s: float = 0.0
     deadline_s: float | None = None
 
     def ideal(self) -> float:
@@ -43,6 +46,7 @@ def closed_loop(load: Closed, *, hold: bool, seconds: float = 60.0) -> Came:
     scheduler, ids, orders = Scheduler(load.costs, holding=holding), itertools.count(), itertools.count()
     comes = [(load.each_s * number, next(orders)) for number in range(load.callers)]
     heapq.heapify(comes)
+    chance = random.Random(1)
     run = wake = since = None
     now = ends = answers = held_s = 0.0
     done = missed = 0
@@ -53,7 +57,8 @@ def closed_loop(load: Closed, *, hold: bool, seconds: float = 60.0) -> Came:
                 done += 1
                 missed += job.deadline is not None and now > job.deadline + 1e-9
                 answers = max(answers, now) + load.each_s
-                heapq.heappush(comes, (answers + load.back_s, next(orders)))
+                later = chance.expovariate(1 / load.jitter_s) if load.jitter_s else 0.0
+                heapq.heappush(comes, (answers + load.back_s + later, next(orders)))
             run = None
         while comes and comes[0][0] <= now:
             heapq.heappop(comes)

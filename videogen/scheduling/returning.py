@@ -1,8 +1,8 @@
-"""Who was answered asks again: how many of those whose videos just ended are still to come, and when."""
+"""Callers who come back: what a hold gains by those whose videos just ended, who soon ask again."""
 
 import math
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 SEEN = 64
@@ -30,6 +30,11 @@ class Returns:
     An arrival is taken for the caller of the job that ended first of those for which nobody came yet. Where callers ask
     again as soon as they are answered, that is who they are; where they come independently of answers, it is a fair
     forecast all the same. Callers are expected as those before them came; one of those who didn't is always imagined.
+
+    Without a hold, n of them miss the call that p take now and have the next one. With a hold of w seconds n more are
+    served in w + T(p + n) − T(p) seconds more, which at the pace of the two calls without it would have made
+    (2·p + n) / (T(p) + T(p + n)) a second. For T(B) = a + b·B the gain is a·n / (p + n/2) − w seconds: it is
+    many who are waited for, and who then go on together.
     """
 
     def __init__(self, within_s: float) -> None:
@@ -51,6 +56,21 @@ class Returns:
 
     def forget(self, key: Hashable) -> None:
         self._of.pop(key, None)
+
+    def best(
+        self, key: Hashable, present: int, run_s: Sequence[float], longest: float, now: float
+    ) -> tuple[float, float]:
+        """The gain and the hold that has it, in seconds. `run_s[b - 1]` is what a run of b takes, up to a full one."""
+        alone, best = run_s[present - 1], (0.0, 0.0)
+        for wait, expected in self.expected(key, now):
+            if wait > longest:
+                break
+            more = min(expected, len(run_s) - present)
+            below, part = present - 1 + math.floor(more), more % 1
+            together = run_s[below] + (part * (run_s[below + 1] - run_s[below]) if part else 0.0)
+            paced = more * (alone + together) / (2 * present + more)
+            best = max(best, (paced - (wait + together - alone), wait))
+        return best
 
     def expected(self, key: Hashable, now: float) -> list[tuple[float, float]]:
         """Seconds from now, ascending, each with how many are expected by then. Costs `SEEN` for each end in memory."""
