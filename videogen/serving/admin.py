@@ -11,6 +11,7 @@ from videogen.serving.lending import Lending
 from videogen.serving.making import Maker
 from videogen.serving.overview import Overview
 from videogen.serving.readiness import Readiness
+from videogen.serving.store_calls import Call
 from videogen.serving.swapping import Swapper
 from videogen.store.records import Json
 
@@ -18,9 +19,11 @@ from videogen.store.records import Json
 class Admin:
     """One replica's; `swapper` is None where it serves one version for ever."""
 
-    def __init__(self, maker: Maker, readiness: Readiness, swapper: Swapper | None, overview: Overview) -> None:
-        self.maker, self.readiness, self.swapper, self.overview = maker, readiness, swapper, overview
-        self.lending = Lending(maker.store, maker.call, maker.versions, maker.work)
+    def __init__(
+        self, maker: Maker, call: Call, readiness: Readiness, swapper: Swapper | None, overview: Overview
+    ) -> None:
+        self.maker, self.call, self.readiness, self.swapper, self.overview = maker, call, readiness, swapper, overview
+        self.lending = Lending(maker.store, call, maker.versions, maker.work)
 
     async def stats(self) -> dict[str, Json]:
         """How the service stands: what waits, what is made, what is served."""
@@ -48,7 +51,7 @@ class Admin:
         if stats is not None:
             told["process"] = json.loads(json.dumps(dataclasses.asdict(stats), default=str))
         with contextlib.suppress(StoreUnavailable):
-            told["waiting"] = await maker.call(lambda: len(maker.store.waiting("interactive", limit=1000)))
+            told["waiting"] = await self.call(lambda: len(maker.store.waiting("interactive", limit=1000)))
         return told
 
     async def drain(self) -> None:

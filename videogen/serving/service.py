@@ -79,7 +79,7 @@ class Service:
         self.readiness = Readiness(maker.work, maker.tasks, swapper)
         self.calls = BoundedCalls(maker.executor, lambda: self.readiness.away)
         self.call = in_threads(self.calls)
-        self.admin = Admin(maker, self.readiness, swapper, overview or Overview())
+        self.admin = Admin(maker, self.call, self.readiness, swapper, overview or Overview())
         self.sessions, self.contents = Sessions(self.store, self.call), Contents(self.store, self.call)
         self.admission = Admission(self.store, limits, maker.pace)
         self.looking = Looking(self.store, self.admission, limits.price_per_hour)

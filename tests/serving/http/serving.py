@@ -32,12 +32,15 @@ class Running:
 
     def __init__(self, records, limits, device, pauses_s, secret, connection):
         self.records, self.limits, self.device, self.pauses_s, self.secret = records, limits, device, pauses_s, secret
-        self.connection = connection
+        self.connection, self.exposed = connection, lambda: (b"up 1\n", "text/plain; version=0.0.4")
         self.keys, self.webhooks, self.started, self.port = ApiKeys(records), Webhooks(records), threading.Event(), 0
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}"
+
+    def expose(self):
+        return self.exposed()
 
     async def serve(self):
         async with served(Store(self.records), self.device) as service:
@@ -49,7 +52,7 @@ class Running:
         outgoing = Outgoing(frozenset({"127.0.0.1"}))
         sender = WebhookSender(self.webhooks, service, outgoing, lambda _: self.secret, pauses_s=self.pauses_s)
         limits = Limits(RateLimits(self.records), access, self.limits, service.calls)
-        app = create_app(service, access, limits, sender, lambda: (b"up 1\n", "text/plain; version=0.0.4"))
+        app = create_app(service, access, limits, sender, self.expose)
         app = CallContext(app)
         config = uvicorn.Config(app, "127.0.0.1", 0, http=self.connection, log_level="warning", lifespan="off")
         self.server = uvicorn.Server(config)

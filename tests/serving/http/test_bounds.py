@@ -175,6 +175,27 @@ def _soon(url):
         return None
 
 
+def test_all_who_ask_for_metrics_at_once_share_one_look():
+    with running() as server, ThreadPoolExecutor(8) as callers:
+        looks, gate = [], threading.Event()
+
+        def expose():
+            looks.append(1)
+            gate.wait(SECONDS)
+            return b"up 1\n", "text/plain"
+
+        server.exposed = expose
+        asked = [callers.submit(httpx.get, f"{server.url}/metrics", timeout=SECONDS) for _ in range(8)]
+        until(lambda: looks)
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        gate.set()
+        assert {one.result().text for one in asked} == {"up 1\n"}
+        assert len(looks) < 8
+        more = len(looks)
+        httpx.get(f"{server.url}/metrics")
+        assert len(looks) == more + 1, "what is told is never old"
+
+
 def test_a_service_that_ends_sends_whoever_asks_to_another():
     with running() as server, httpx.Client(base_url=server.url) as http:
         video_id = http.post("/v1/videos", json=WISH).json()["id"]

@@ -32,7 +32,7 @@ def create_app(
         title="videogen", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None, telemetry=untold
     )
     app.state.service, app.state.access, app.state.limits = service, access, limits
-    app.state.webhooks, app.state.metrics, app.state.previews = webhooks, metrics, Previews()
+    app.state.webhooks, app.state.metrics, app.state.previews = webhooks, health.Metrics(metrics), Previews()
     for router in (videos.router, offers.unsupported, offers.models, health.router):
         app.router.routes.extend(router.routes)  # as they are: a router that is included looks at all of them twice
     app.add_exception_handler(VideogenError, answers.on_error)

@@ -1,5 +1,6 @@
 """Whether the process lives, whether it may get requests, and its metrics."""
 
+import asyncio
 from collections.abc import Callable
 
 from fastapi import APIRouter, Request
@@ -27,8 +28,21 @@ async def readyz(request: Request) -> Response:
     return Answer(told | ({"warnings": now.warnings} if now.warnings else {}), 200 if now.ready else 503)
 
 
+class Metrics:
+    """One look for all who ask while it lasts: it may read much of the store, and needs no key."""
+
+    def __init__(self, expose: Exposition) -> None:
+        self._expose = expose
+        self._look: asyncio.Future[tuple[bytes, str]] | None = None
+
+    async def look(self) -> tuple[bytes, str]:
+        if self._look is None or self._look.done():
+            self._look = asyncio.ensure_future(asyncio.to_thread(self._expose))
+        return await asyncio.shield(self._look)
+
+
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Prometheus series."""
-    text, media_type = request.app.state.metrics()
+    text, media_type = await request.app.state.metrics.look()
     return Response(text, headers={"Content-Type": media_type})
