@@ -4,10 +4,13 @@ import asyncio
 import dataclasses
 import os
 import signal
+import time
+import urllib.request
 
 import pytest
 
 from tests.serving.in_process import CALLER, end_of, run, served, until
+from tests.serving.running import serving
 from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.engine.synthetic import sample
@@ -164,6 +167,21 @@ def test_a_death_of_the_engine_between_change_and_end_gives_the_changed_video(st
             assert end.changes == changed.changes and end.video.provenance["attempt"] == 2
 
     run(scenario)
+
+
+def test_a_death_of_the_replica_between_change_and_end_gives_the_changed_video(tmp_path):
+    with serving(tmp_path) as first:
+        name = first.submit("a red ball", seed=0, num_inference_steps=50)
+        while first.ask(f"/v1/videos/{name}")["progress"] < 10:
+            time.sleep(0.02)
+        changed = first.ask(f"/v1/videos/{name}/change", BLUE)
+        assert changed["changes"][0]["step"] >= 5
+        first.process.kill()
+    with serving(tmp_path) as second:
+        end = second.end_of(name)
+        assert (end["status"], end["changes"]) == ("completed", changed["changes"])
+        with urllib.request.urlopen(f"{second.url}/v1/videos/{name}/content", timeout=30) as content:
+            assert content.read() == sample(NEW)
 
 
 def test_two_changes_of_one_job_at_once_both_hold(store):
