@@ -10,6 +10,7 @@ import pytest
 
 from tests.serving.http.serving import SECRET, SLOW, running
 from tests.serving.http.test_outgoing import receiver  # noqa: F401
+from tests.serving.running import ROOT, serving
 from tests.store.builders import accepted
 from videogen.errors import StoreUnavailable
 from videogen.serving import webhooks
@@ -196,3 +197,42 @@ def test_what_is_refused_leaves_no_webhook_behind():
         assert httpx.post(url, json=WISH | hook).status_code == 503
         server.service.readiness.draining = False
         assert not [key for kind, key in records.names() if kind in ("webhook", "webhooks-due")]
+
+
+DIES = """
+import os, pathlib
+from videogen.store.webhooks import Webhooks
+real = Webhooks.add
+
+def add(self, webhook):
+    when = pathlib.Path(os.environ["DIES"]).read_text()
+    if when == "before":
+        os._exit(9)
+    real(self, webhook)
+    if when == "after":
+        os._exit(9)
+
+Webhooks.add = add
+"""
+"""For the service: it ends without a word where a webhook is recorded, if a file says so."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_service_that_is_killed_while_it_accepts_loses_no_webhook(tmp_path, receiver, when):  # noqa: F811
+    (tmp_path / "sitecustomize.py").write_text(DIES)
+    (told := tmp_path / "when").write_text(when)
+    settings = {"VIDEOGEN_WEBHOOK_SECRET": SECRET, "VIDEOGEN_OUTGOING_ALLOW": "127.0.0.1"}
+    settings |= {"PYTHONPATH": f"{tmp_path}:{ROOT}", "DIES": str(told)}
+    key = {"idempotency-key": "order-17"}
+    body = WISH | {"webhook_url": f"http://127.0.0.1:{receiver.server_port}/hook"}
+    with serving(tmp_path / "home", **settings) as first:
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{first.url}/v1/videos", json=body, headers=key, timeout=30)
+        assert first.process.wait(30) == 9
+    told.write_text("never")
+    with serving(tmp_path / "home", **settings) as second:
+        assert second.ask("/v1/videos")["data"] == [], "it had not said that it takes the request"
+        video_id = httpx.post(f"{second.url}/v1/videos", json=body, headers=key, timeout=30).json()["id"]
+        until(lambda: receiver.seen)
+        assert json.loads(receiver.seen[0][2])["data"]["id"] == video_id
