@@ -44,6 +44,15 @@ def test_a_simulation_as_json():
     assert seen["limit"] == "load"
 
 
+def test_what_surrounds_the_steps_is_told(tmp_path):
+    """One request: 10 ms to be accepted, four steps of 45 ms, the last two in one, 20 ms to be answered."""
+    trace = tmp_path / "trace"
+    trace.write_text("0.5")
+    surroundings = ("--accept-ms", "10", "--answer-ms", "20", "--boundary-ms", "5")
+    result = run("simulate", *SYNTHETIC, "--trace", str(trace), *surroundings, "--json")
+    assert json.loads(result.stdout)["latency_s"]["short"]["p50"] == pytest.approx(0.01 + 4 * 0.045 + 3 * 0.005 + 0.02)
+
+
 def test_a_simulation_for_people(tmp_path):
     chart = tmp_path / "latency.svg"
     result = run("simulate", *SYNTHETIC, "--rpm", "300", "--mix", "80/20", "--bursts", "--plot", str(chart))

@@ -103,7 +103,8 @@ def surroundings(service: Serve, client: Client) -> Fleet:
     what a video takes it. The way is what is then left of a video alone.
     """
     alone = play(service, [0.5 * number for number in range(ALONE)], first_seed=10**6)
-    around = (quantile([one.took for one in alone.taken], 0.5) or math.nan) - KIND.steps * COSTS.step(KIND.key, 1, 1)
+    one_s = quantile([one.took for one in alone.taken], 0.5) or math.nan
+    around = one_s - KIND.steps * COSTS.step(KIND.key, 1, 1)
     before, used = batches(client), [cpu_s(service)]
     sample = threading.Timer(BUSY_S, lambda: used.append(cpu_s(service)))
     sample.start()
@@ -116,8 +117,9 @@ def surroundings(service: Serve, client: Client) -> Fleet:
     boundary_s = max(0.0, last - around - device_s) / sum(calls.values())
     answer_s = (used[2] - used[1]) / sum(end > BUSY_S for end in ends)
     accept_s = max(0.0, (used[2] - used[0]) / len(ends) - answer_s)
-    way_s = max(0.0, around - KIND.steps * boundary_s - accept_s - answer_s)
-    return Fleet(COSTS, front=FrontCosts(accept_s, answer_s, way_s), boundary_s=boundary_s)
+    fleet = Fleet(COSTS, front=FrontCosts(accept_s, answer_s), boundary_s=boundary_s)
+    way_s = max(0.0, one_s - simulated(fleet, [0.0], AFTER_S).percentile(0.5))
+    return replace(fleet, front=FrontCosts(accept_s, answer_s, way_s))
 
 
 def cpu_s(service: Serve) -> float:
@@ -136,11 +138,13 @@ def of_service(service: Serve, client: Client, times: Sequence[float], seconds: 
 
 
 def of_simulator(fleet: Fleet, times: Sequence[float], seconds: float) -> Told:
-    def simulated(until: float) -> Outcome:
-        return simulate(fleet, requests(times, [KIND]), until)
+    whole = simulated(fleet, times, seconds + AFTER_S)
+    throughput = simulated(fleet, times, seconds).throughput
+    return Told(throughput, whole.percentile(0.5), whole.percentile(0.95), whole.mean_batch)
 
-    whole = simulated(seconds + AFTER_S)
-    return Told(simulated(seconds).throughput, whole.percentile(0.5), whole.percentile(0.95), whole.mean_batch)
+
+def simulated(fleet: Fleet, times: Sequence[float], until: float) -> Outcome:
+    return simulate(fleet, requests(times, [KIND]), until)
 
 
 def sensitivity(fleet: Fleet, load: float, seconds: float) -> str:
@@ -149,8 +153,8 @@ def sensitivity(fleet: Fleet, load: float, seconds: float) -> str:
     p95s, slower = [], []
     for seed in range(SEEDS):
         times = list(poisson(load * CAPACITY, seconds, seed=100 + seed))
-        p95s.append(of_simulator(fleet, times, seconds).p95)
-        slower.append(of_simulator(longer, times, seconds).p95)
+        p95s.append(simulated(fleet, times, seconds + AFTER_S).percentile(0.95))
+        slower.append(simulated(longer, times, seconds + AFTER_S).percentile(0.95))
     apart = statistics.stdev(p95s) / statistics.mean(p95s)
     more = statistics.mean(slower) / statistics.mean(p95s) - 1
     return (

@@ -36,6 +36,11 @@ def simulate(
         float, typer.Option(min=0.1, help="Videos a second that the store can hand out. [default: any number]")
     ] = math.inf,
     claim_ms: Annotated[float, typer.Option(min=0, help="A claim's time in the store.")] = 0.0,
+    accept_ms: Annotated[
+        float, typer.Option(min=0, help="Of the service's process before the engine, a request.")
+    ] = 0.0,
+    answer_ms: Annotated[float, typer.Option(min=0, help="Of the same process, each video that is made.")] = 0.0,
+    boundary_ms: Annotated[float, typer.Option(min=0, help="A step boundary's time, beside the step.")] = 0.0,
     queue_s: Annotated[
         float, typer.Option(min=0, help="Refuse what would wait longer than so many seconds. [default: nothing]")
     ] = math.inf,
@@ -57,7 +62,7 @@ def simulate(
     `videogen simulate --synthetic --rpm 1000 --no-hold --json | jq .utilisation`: batches are never held open
     """
     from videogen.scheduling import arrivals
-    from videogen.scheduling.simulation.fleet import Fleet, StoreCosts
+    from videogen.scheduling.simulation.fleet import Fleet, FrontCosts, StoreCosts
     from videogen.scheduling.simulation.simulate import simulate as played
 
     if plot and plot.suffix != ".svg":
@@ -68,7 +73,8 @@ def simulate(
     times = _replayed(trace) if trace else make(rpm / 60, seconds, seed)
     fleet = Fleet(
         used.costs, devices, used.streams, hold=not no_hold, queue_s=queue_s,
-        store=StoreCosts(store_rate, claim_ms / 1000),
+        store=StoreCosts(store_rate, claim_ms / 1000), front=FrontCosts(accept_ms / 1000, answer_ms / 1000),
+        boundary_s=boundary_ms / 1000,
     )  # fmt: skip
     with progress("simulating") as tell:
         load = arrivals.requests(times, kinds(mix, used.steps), repeats=repeats, seed=seed)
