@@ -66,6 +66,21 @@ def test_the_settings_limit_every_key_and_every_tenant(store):
     asyncio.run(scenario())
 
 
+def test_looks_have_buckets_of_their_own_by_key_and_by_tenant_on_each_replica(store):
+    limits = limits_of(store, key_reads=RateLimit.per_minute(0.01, 2), tenant_reads=THREE_AND_NO_MORE)
+    first, second, stranger = made(store, "acme"), made(store, "acme"), made(store, "beta")
+    assert [limits.read(first).headers()["x-ratelimit-remaining-requests"] for _ in range(2)] == ["1", "0"]
+    with pytest.raises(RateLimited, match=f"key {first.key_id} may look") as caught:
+        limits.read(first)
+    assert int(caught.value.headers["retry-after"]) >= caught.value.retry_after_s > 60
+    limits.read(second)
+    with pytest.raises(RateLimited, match="tenant acme may look"):
+        limits.read(second)
+    limits.read(stranger)
+    limits_of(store, tenant_reads=THREE_AND_NO_MORE).read(first)
+    assert asyncio.run(limits.take(first)).headers() == {}, "what is asked for is counted elsewhere"
+
+
 def test_without_limits_the_store_is_not_asked():
     class Counted(MemoryRecordStore):
         reads = 0
@@ -112,6 +127,9 @@ def test_settings_are_read_from_the_environment():
     found = read_settings({**given, "VIDEOGEN_TENANT_STREAMS": "3", "VIDEOGEN_PROMPT_CHARACTERS": "100"})
     assert found.serving_limits == ServingLimits(RateLimit(1, 10), RateLimit(10, 600), 3, 100)
     assert read_settings({}).serving_limits == ServingLimits()
+    reads = {"VIDEOGEN_TENANT_READ_RPM": "600", "VIDEOGEN_KEY_READ_RPM": "60", "VIDEOGEN_KEY_READ_BURST": "5"}
+    found = read_settings(reads).serving_limits
+    assert (found.tenant_reads, found.key_reads) == (RateLimit(10, 600), RateLimit(1, 5))
 
 
 @pytest.mark.parametrize(
