@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from videogen.errors import EngineError
-from videogen.requests import AcceptedRequest, batch_key
-from videogen.scheduling.costs import Corrected, Profiled, Table
+from videogen.requests import AcceptedRequest
+from videogen.scheduling.costs import Corrected, Profiled
 from videogen.scheduling.forecast import Forecast
 from videogen.scheduling.holding import MEMORY_S, WorthHolding
 from videogen.scheduling.job import Job, Priority
@@ -17,6 +16,7 @@ from videogen.scheduling.policy import Policy
 from videogen.scheduling.run import Hold, Run
 from videogen.scheduling.scheduler import Scheduler
 from videogen.serving.engine.figures import Figures
+from videogen.serving.engine.keys import Keys
 from videogen.serving.engine.messages import (
     Answer,
     EngineConfig,
@@ -43,9 +43,8 @@ class Loop:
     def __init__(self, config: EngineConfig, streams: int, send: Callable[[FromEngine], None]) -> None:
         self._config, self._streams, self._send = config, streams, send
         most, nice = config.synthetic.largest if config.synthetic else config.batch_max, config.stage_nice
-        self._tables: dict[Hashable, Table] = {}
-        self._keys: dict[str, set[Hashable]] = {}
-        costs, policy = Corrected(Profiled(self._tables)), Policy(batch_max=most, hold_max_s=config.hold_max_s)
+        self._keys = Keys()
+        costs, policy = Corrected(Profiled(self._keys.tables)), Policy(batch_max=most, hold_max_s=config.hold_max_s)
         self._holding = WorthHolding(
             Forecast(MEMORY_S), costs, bound_s=policy.hold_max_s, streams=streams, fused_max_s=policy.fused_max_s
         )
@@ -160,8 +159,7 @@ class Loop:
             if count:
                 raise EngineError(f"version {digest[:12]} is still needed by {count} jobs")
             del self.versions[digest]
-            for key in self._keys.pop(digest, ()):
-                del self._tables[key]
+            for key in self._keys.forget(digest):
                 self.scheduler.costs.forget(key)
                 self._holding.forget(key)
 
@@ -197,21 +195,13 @@ class Loop:
             raise EngineError(f"version {job.version_digest[:12]} is not loaded")
         now = time.monotonic()
         deadline = None if job.deadline_in is None else now + job.deadline_in
-        return Live(job, accepted, version, self._key(version, accepted, 0), now, deadline)
-
-    def _key(self, version: Version, accepted: AcceptedRequest, step: int) -> Hashable:
-        """What goes together with a job at a step."""
-        frames, height, width, _, guided = batch_key(accepted, step)
-        key = (version.digest, frames, height, width, guided, accepted.request.adapters)
         with self._changed:
-            self._tables.setdefault(key, version.tables[bool(guided)])
-            self._keys.setdefault(version.digest, set()).add(key)
-        return key
+            return Live(job, accepted, version, self._keys.of(version, accepted, 0), now, deadline)
 
     def _schedule(self, live: Live) -> None:
         """From its next step on."""
         now = time.monotonic()
-        live.key = self._key(live.version, live.accepted, live.step)
+        live.key = self._keys.of(live.version, live.accepted, live.step)
         live.scheduled = job = self._scheduled(live)
         self._of[job] = live
         self.scheduler.add(job, now)
@@ -259,15 +249,19 @@ class Loop:
             return
         forks, source.forks = source.forks, []
         for live in forks:
-            forking = live.forking
             live.cancelled |= is_ended
-            if forking is None or live.cancelled:
+            if live.cancelled:
                 self._end(live, _cancelled(live))
                 continue
-            live.accepted = live.accepted.changed(source.step, forking.fields)
-            live.generation = live.version.model.fork(source.generation, live.generation, live.accepted)
-            forking.is_answered = True
-            self._send(Answer(forking.call, live.accepted.changes[-1].step))
+            one_by_one([live], self._take_over, self._fail)
+
+    def _take_over(self, lives: Sequence[Live]) -> None:
+        for live in lives:
+            if (forking := live.forking) is not None:
+                accepted, source = live.accepted.changed(forking.source.step, forking.fields), forking.source
+                live.generation = live.version.model.fork(source.generation, live.generation, accepted)
+                live.accepted, forking.is_answered = accepted, True
+                self._send(Answer(forking.call, accepted.changes[-1].step))
 
     def _wanted(self, lives: Sequence[Live]) -> list[Live]:
         """Those that nobody cancelled; the others end here."""
@@ -355,7 +349,7 @@ class Loop:
 
     def _key_again(self, live: Live) -> None:
         """Its next step may go with others than its last did."""
-        job, key = live.scheduled, self._key(live.version, live.accepted, live.step)
+        job, key = live.scheduled, self._keys.of(live.version, live.accepted, live.step)
         if job is not None and not job.cancelled and key != live.key and self.scheduler.cancel(job.id):
             del self._of[job]
             self._schedule(live)
@@ -394,20 +388,7 @@ class Loop:
             rest = sum(live.seconds.get(stage, 0.0) for stage in ("text", "decode", "mp4"))
             with self._changed:
                 self.scheduler.costs.observe_rest(live.key, size, self._streams, rest * size)
-            self._end(live, Finished(live.job.id, self._facts(live), mp4))
-
-    def _facts(self, live: Live) -> dict[str, Any]:
-        """What is told of how a video was made. A stream's second is a share of the device's."""
-        on_device = sum(live.seconds.get(stage, 0.0) for stage in ("text", "denoise", "decode"))
-        made = sum(live.seconds.values())
-        return {
-            **live.version.facts,
-            "seconds": live.seconds,
-            "waited_s": max(0.0, time.monotonic() - live.received - made),
-            "device_seconds": on_device / self._streams,
-            "batches": {str(size): steps for size, steps in live.batches.items()},
-            "fused": live.fused,
-        }
+            self._end(live, Finished(live.job.id, live.facts(self._streams), mp4))
 
     # What is told
 
@@ -445,7 +426,7 @@ class Loop:
                 waiting=self.scheduler.waiting,
                 running=self.scheduler.running,
                 work_s=self.scheduler.work(now),
-                expected_per_s=sum(self._holding.forecast.rate(key, now) for key in self._tables),
+                expected_per_s=sum(self._holding.forecast.rate(key, now) for key in self._keys.tables),
                 memory_bytes=resident_memory(),
                 stages={stage.name: len(stage) for stage in (self._text, self._decoder, self._mp4)},
                 paused=self._paused,

@@ -4,6 +4,7 @@ import heapq
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,19 @@ class Live:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         for size, steps in other.batches.items():
             self.batches[size] = self.batches.get(size, 0) + steps
+
+    def facts(self, streams: int) -> dict[str, Any]:
+        """What is told of how its video was made. A stream's second is a share of the device's."""
+        on_device = sum(self.seconds.get(stage, 0.0) for stage in ("text", "denoise", "decode"))
+        made = sum(self.seconds.values())
+        return {
+            **self.version.facts,
+            "seconds": self.seconds,
+            "waited_s": max(0.0, time.monotonic() - self.received - made),
+            "device_seconds": on_device / streams,
+            "batches": {str(size): steps for size, steps in self.batches.items()},
+            "fused": self.fused,
+        }
 
     def spent(self, stage: str, seconds: float, among: int) -> None:
         """Its share of `seconds` that it spent in a batch of `among`."""
