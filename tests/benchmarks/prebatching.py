@@ -21,11 +21,11 @@ from videogen.scheduling.simulation.simulate import simulate
 DEVICES = {"40 + 5·B ms": Affine(0.04, 0.005), "40 + 1·B ms": Affine(0.04, 0.001)}
 
 BACK = {
-    "in 12 ms, 1 ms apart": (0.012, 0.001, 0.0),
-    "in 6 ms and more, 2 on average, 1 ms apart": (0.006, 0.001, 0.002),
-    "in 12 ms and more, 5 on average, 3 ms apart": (0.012, 0.003, 0.005),
+    "in 12 ms and 1 ms for each of a batch": (0.012, 0.001, 0.0),
+    "in 6 ms, 1 ms for each and 2 ms more on average": (0.006, 0.001, 0.002),
+    "in 6 ms, 5 ms for each and 2 ms more on average": (0.006, 0.005, 0.002),
 }
-"""When callers are back after their video: at the soonest, each after the one before, and how much later on average."""
+"""When callers are back after their video: all, for each whose video ended with it, and exponentially later."""
 CALLERS, LOADS = (2, 4, 8, 16, 64), (0.5, 0.8, 0.95)
 
 

@@ -16,7 +16,7 @@ from videogen.scheduling.scheduler import Scheduler
 @dataclass(frozen=True, slots=True)
 class Closed:
     """`callers` who come back `back_s` after their answer, on average `jitter_s` later than that, which is exponential;
-    answers leave one by one, `each_s` apart."""
+    the answers of a batch leave together, `each_s` for each later."""
 
     callers: int
     steps: int = 4
@@ -53,10 +53,11 @@ def closed_loop(load: Closed, *, hold: bool, seconds: float = 60.0) -> Came:
     while now < seconds:
         now = min(time for time in (ends if run else None, wake, comes[0][0] if comes else None) if time is not None)
         if run and now == ends:
-            for job in scheduler.stepped(run, now - since, now):
+            ended = scheduler.stepped(run, now - since, now)
+            answers = max(answers, now) + len(ended) * load.each_s
+            for job in ended:
                 done += 1
                 missed += job.deadline is not None and now > job.deadline + 1e-9
-                answers = max(answers, now) + load.each_s
                 later = chance.expovariate(1 / load.jitter_s) if load.jitter_s else 0.0
                 heapq.heappush(comes, (answers + load.back_s + later, next(orders)))
             run = None
