@@ -1,8 +1,10 @@
 """Jobs that are asked otherwise while they are made: here, in the queue, by another replica, and across deaths."""
 
 import asyncio
+import contextlib
 import dataclasses
 import os
+import random
 import signal
 import time
 import urllib.request
@@ -11,7 +13,7 @@ import pytest
 
 from tests.serving.in_process import CALLER, end_of, run, served, until
 from tests.serving.running import serving
-from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict
+from videogen.errors import EngineUnavailable, InvalidRequest, RecordNotFound, StoreConflict
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.engine.synthetic import sample
 from videogen.serving.in_hand import Making
@@ -49,6 +51,12 @@ def video_of(store: Store, job) -> int:
 def gated(service) -> None:
     """What the device makes may be shared, as what passed its gates."""
     service.versions.admit(dataclasses.replace(service.versions.current, ungated=False))
+
+
+def kill_engine(service) -> None:
+    pid = service.work.engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_job_in_flight_goes_on_otherwise_from_its_next_step(store):
@@ -97,7 +105,7 @@ def test_who_joined_keeps_the_old_video_and_no_cache_has_the_new_one(store):
             assert [end.video.provenance["attempt"] for end in ends] == [1, 1, 1], "nothing was begun again"
             assert [end.usage.cache for end in ends] == ["miss", "miss", "miss"]
             again = await service.submit(LONG, CALLER)
-            assert again.usage.cache == "hit" and video_of(store, again) == OLD
+            assert again.usage is not None and again.usage.cache == "hit" and video_of(store, again) == OLD
             blue = await service.submit({**LONG, **BLUE}, CALLER)
             assert blue.status == "queued", "nobody is answered with a fork"
 
@@ -161,7 +169,7 @@ def test_a_death_of_the_engine_between_change_and_end_gives_the_changed_video(st
             await steps_of(service, job.id, 3)
             changed = await service.change(job.id, BLUE, CALLER)
             await steps_of(service, job.id, changed.changes[0].step + 2)
-            os.kill(service.work.engine.pid, signal.SIGKILL)
+            kill_engine(service)
             end = await end_of(service, job.id)
             assert end.status == "completed" and video_of(store, end) == NEW
             assert end.changes == changed.changes and end.video.provenance["attempt"] == 2
@@ -264,5 +272,41 @@ def test_a_deadline_that_is_moved_is_the_one_that_counts(store):
             await service.change(job.id, {"deadline": 1.0}, CALLER)
             end = await end_of(service, job.id)
             assert end.error.code == "deadline_exceeded"
+
+    run(scenario)
+
+
+def test_whatever_is_changed_where_and_whatever_dies_each_job_gets_the_video_that_it_asks_for(store):
+    """Two replicas, jobs that three callers share, changes by either of any of them, and an engine that is killed."""
+    chance = random.Random(5)
+    making = Making(lease_s=2.0, restart_s=(0.05, 1.0))
+
+    async def scenario():
+        async with served(store, DEVICE, making, name="one") as one, served(store, DEVICE, making, name="two") as two:
+            for replica in (one, two):
+                gated(replica)
+            wishes = [{**LONG, "num_inference_steps": 25, "seed": seed} for seed in range(4) for _ in range(3)]
+            jobs = [(await chance.choice((one, two)).submit(wish, CALLER)).id for wish in wishes]
+
+            async def change() -> None:
+                await asyncio.sleep(1.5 * chance.random())
+                name, blue = chance.choice(jobs), {"prompt": f"a blue ball, {chance.randrange(10**9)}"}
+                fields = chance.choice((blue, {"guidance_scale": 1 + 4 * chance.random()}, {"priority": "batch"}))
+                with contextlib.suppress(StoreConflict, EngineUnavailable):  # too late, or while it died
+                    await chance.choice((one, two)).change(name, fields, CALLER)
+
+            async def kill() -> None:
+                await asyncio.sleep(0.8)
+                kill_engine(one)
+
+            await asyncio.gather(kill(), *(change() for _ in range(24)))
+            for name in jobs:
+                end, accepted = await end_of(two, name), store.request(name).accepted
+                assert end.status == "completed", end.error
+                assert video_of(store, end) == (accepted.request.seed + len(accepted.changes)) % 8
+            await until(
+                lambda: not any(held for each in (one, two) for held in (each.work.in_hand, each.work.engine.held))
+            )
+            assert any(store.request(name).accepted.changes for name in jobs)
 
     run(scenario)
