@@ -1,12 +1,32 @@
 """Callers who come back: what a hold gains by those whose videos just ended, who soon ask again."""
 
 import math
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 SEEN = 64
 """Of so many jobs that ended, in batches of about a size, it is remembered when somebody came after them."""
+
+
+class _Delays:
+    """The last `SEEN` delays from an end to the arrival after it, in seconds; infinite where none came in time."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def add(self, delay: float) -> None:
+        self._recent.append(delay)
+        insort(self._sorted, delay)
+        if len(self._recent) > SEEN:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+
+    def between(self, least: float, most: float) -> tuple[list[float], int]:
+        """Those above `least` and up to `most`, ascending; and how many are above `least` in all."""
+        start = bisect_right(self._sorted, least)
+        return self._sorted[start : bisect_right(self._sorted, most)], len(self._sorted) - start
 
 
 @dataclass(slots=True)
@@ -22,8 +42,8 @@ class _Away:
 @dataclass(slots=True)
 class _Callers:
     away: deque[_Away] = field(default_factory=deque)
-    delays: dict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=SEEN)))
-    """By size, seconds from an end to the arrival after it; infinite where none came in time."""
+    delays: defaultdict[int, _Delays] = field(default_factory=lambda: defaultdict(_Delays))
+    """By size."""
 
 
 class Returns:
@@ -51,7 +71,7 @@ class Returns:
         callers = self._open(key, now)
         if callers.away:
             first = callers.away[0]
-            callers.delays[first.size].append(now - first.since)
+            callers.delays[first.size].add(now - first.since)
             first.count -= 1
             if not first.count:
                 callers.away.popleft()
@@ -63,24 +83,22 @@ class Returns:
         self, key: Hashable, present: int, run_s: Sequence[float], longest: float, now: float
     ) -> tuple[float, float]:
         """The gain and the hold that has it, in seconds. `run_s[b - 1]` is what a run of b takes, up to a full one."""
-        alone, best = run_s[present - 1], (0.0, 0.0)
-        for wait, expected in self.expected(key, now):
-            if wait > longest:
-                break
-            more = min(expected, len(run_s) - present)
-            below, part = present - 1 + math.floor(more), more % 1
-            together = run_s[below] + (part * (run_s[below + 1] - run_s[below]) if part else 0.0)
-            missed = more * together / (present + more)
-            best = max(best, (missed - (together - alone) - wait, wait))
+        missing, best = len(run_s) - present, (0.0, 0.0)
+        most = max(_spared(present, more, run_s) for more in range(missing + 1))
+        for wait, expected in self.expected(key, now, min(longest, most)):
+            best = max(best, (_spared(present, min(expected, missing), run_s) - wait, wait))
         return best
 
-    def expected(self, key: Hashable, now: float) -> list[tuple[float, float]]:
-        """Seconds from now, ascending, each with how many are expected by then. Costs `SEEN` for each end in memory."""
+    def expected(self, key: Hashable, now: float, within: float) -> list[tuple[float, float]]:
+        """Seconds from now, ascending and up to `within`, each with how many are expected by then.
+
+        Costs a search for each batch that ended in the last `within_s`, and a sort of what is found.
+        """
         callers, comes = self._open(key, now), []
         for away in callers.away:
             age = now - away.since
-            later = [delay - age for delay in callers.delays[away.size] if delay > age]
-            comes += [(wait, away.count / (len(later) + 1)) for wait in later if wait < math.inf]
+            soon, later = callers.delays[away.size].between(age, age + within)
+            comes += [(delay - age, away.count / (later + 1)) for delay in soon]
         comes.sort()
         found, total = [], 0.0
         for wait, share in comes:
@@ -93,5 +111,13 @@ class Returns:
         callers = self._of.setdefault(key, _Callers())
         while callers.away and callers.away[0].since + self._within_s < now:
             away = callers.away.popleft()
-            callers.delays[away.size].extend([math.inf] * away.count)
+            for _ in range(away.count):
+                callers.delays[away.size].add(math.inf)
         return callers
+
+
+def _spared(present: int, more: float, run_s: Sequence[float]) -> float:
+    """Seconds that are gained if `more`, a mean, join at once; between whole numbers on a straight line."""
+    below, part = present - 1 + math.floor(more), more % 1
+    together = run_s[below] + (part * (run_s[below + 1] - run_s[below]) if part else 0.0)
+    return more * together / (present + more) - (together - run_s[present - 1])
