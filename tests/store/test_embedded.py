@@ -94,7 +94,8 @@ def test_an_error_within_a_call_leaves_nothing_of_it(records, monkeypatch):
 
 
 def test_writers_of_one_process_never_find_the_file_locked(records, monkeypatch):
-    monkeypatch.setattr(embedded_module, "BUSY_SECONDS", 0.0)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout, **options: connect(path, 0.0, **options))
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda n: records.write(put(f"{n}")), range(400)))
     assert None not in done
@@ -119,4 +120,24 @@ def test_a_flush_that_fails_says_so(records, monkeypatch):
     with pytest.raises(StoreUnavailable, match="No space left"):
         records.flush()
     monkeypatch.undo()
-    records.flush()
+    with pytest.raises(StoreUnavailable, match="an earlier sync failed"):
+        records.flush()
+
+
+def test_writers_wait_no_longer_for_each_other_than_for_another_process(records, monkeypatch):
+    monkeypatch.setattr(embedded_module, "BUSY_SECONDS", 0.05)
+    with records._writing, pytest.raises(StoreUnavailable, match="others have been writing"):
+        records.write(put("a"))
+    assert records.write(put("a")) is not None
+
+
+def test_a_child_needs_no_lock_of_its_parents(records):
+    records.write(put("a"))
+    with records._writing:
+        child = os.fork()
+        if not child:
+            records.write(put("b"))
+            records.flush()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert records.read("kind", "b") is not None

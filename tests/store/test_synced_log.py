@@ -1,9 +1,11 @@
 """Syncs that are asked for together: shared, but never with one that began before the write."""
 
+import errno
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -23,22 +25,23 @@ class Disk:
         self.begun.release()
         assert self.let.acquire(timeout=30)
         if self.fails:
-            raise OSError("broken")
-
-
-@pytest.fixture
-def disk(monkeypatch):
-    disk = Disk()
-    monkeypatch.setattr(os, "fsync", disk.fsync)
-    return disk
+            raise OSError(errno.EIO, "broken")
 
 
 @pytest.fixture
 def log(tmp_path):
     (tmp_path / "log").write_bytes(b"written")
     log = SyncedLog(tmp_path / "log")
-    log._known = (tmp_path / "log").stat().st_ino
-    return log
+    log.sync()
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def disk(log, monkeypatch):
+    disk = Disk()
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    return disk
 
 
 def waiting(log: SyncedLog, count: int) -> None:
@@ -66,7 +69,7 @@ def test_those_who_ask_during_a_sync_share_the_next_one(disk, log):
     assert disk.syncs == 2
 
 
-def test_a_sync_that_fails_is_tried_by_who_waits(disk, log):
+def test_after_a_sync_that_failed_none_succeeds_for_its_pages_may_be_gone(disk, log):
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(log.sync)
         assert disk.begun.acquire(timeout=30)
@@ -74,14 +77,22 @@ def test_a_sync_that_fails_is_tried_by_who_waits(disk, log):
         waiting(log, 1)
         disk.fails = True
         disk.let.release()
-        with pytest.raises(OSError, match="broken"):
-            first.result(30)
-        assert disk.begun.acquire(timeout=30)
-        disk.fails = False
-        disk.let.release()
-        second.result(30)
+        for one in (first, second):
+            with pytest.raises(OSError, match="broken"):
+                one.result(30)
+    disk.fails = False
+    with pytest.raises(OSError, match="an earlier sync failed: broken"):
+        log.sync()
+    assert disk.syncs == 1
 
 
-def test_a_log_that_is_gone_needs_no_sync(disk, tmp_path):
-    SyncedLog(tmp_path / "none").sync()
-    assert disk.syncs == 0
+def test_a_log_that_is_gone_needs_no_sync_and_one_that_comes_anew_has_its_name_synced_too(log, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())))
+    log.path.unlink()
+    log.sync()
+    assert synced == []
+    log.path.write_bytes(b"another")
+    log.sync()
+    log.sync()
+    assert synced == [str(log.path), str(log.path.parent), str(log.path)]

@@ -133,6 +133,7 @@ class EmbeddedRecordStore(RecordStore):
             last = page[-1]
 
     def flush(self) -> None:
+        self._leave_parents_behind()
         try:
             self._log.sync()
         except OSError as error:
@@ -158,6 +159,7 @@ class EmbeddedRecordStore(RecordStore):
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+        self._log.close()
 
     def _write(self, connection: sqlite3.Connection, write: Write) -> Record | None:
         name, now = (write.kind, write.key), self.now()
@@ -193,14 +195,19 @@ class EmbeddedRecordStore(RecordStore):
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._connection() as connection, self._writing:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
+        with self._connection() as connection:
+            writing = self._writing
+            if not writing.acquire(timeout=BUSY_SECONDS):
+                raise StoreUnavailable(f"{self.path}: others have been writing for {BUSY_SECONDS:g} s")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                writing.release()
 
     def borrow(self) -> sqlite3.Connection:
-        if self._pid != os.getpid():
-            self._leave_behind()
+        self._leave_parents_behind()
         try:
             return self._idle.pop()
         except IndexError:
@@ -209,12 +216,15 @@ class EmbeddedRecordStore(RecordStore):
         connection.text_factory = lambda raw: raw.decode(errors="replace")  # one damaged text must not fail a query
         return connection
 
-    def _leave_behind(self) -> None:
-        """SQLite's connections must not cross a fork, not even to be closed."""
+    def _leave_parents_behind(self) -> None:
+        """SQLite's connections must not cross a fork, not even to be closed; and a parent's lock is freed nowhere else."""
+        if self._pid == os.getpid():
+            return
         with self._lock:
             if self._pid != os.getpid():
-                self._abandoned, self._idle, self._pid = self._idle, [], os.getpid()
+                self._abandoned, self._idle = self._idle, []
                 self._writing, self._log = threading.Lock(), SyncedLog(self._log.path)
+                self._pid = os.getpid()
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         self._idle.append(connection)
