@@ -217,7 +217,7 @@ class EmbeddedRecordStore(RecordStore):
         return connection
 
     def _leave_parents_behind(self) -> None:
-        """SQLite's connections must not cross a fork, not even to be closed; and a parent's lock is freed nowhere else."""
+        """SQLite's connections must not cross a fork, not even to be closed, and nobody frees a parent's lock."""
         if self._pid == os.getpid():
             return
         with self._lock:
