@@ -57,6 +57,13 @@ def test_what_arrived_was_answered_or_refused_or_missed_its_deadline_or_is_still
         assert all(latencies[-1] <= deadline_s + 1e-9 for latencies in outcome.latencies.values())
 
 
+def test_a_device_whose_jobs_were_all_dropped_takes_others():
+    video = Kind("video", 4, deadline_s=0.1)
+    fleet = Fleet(COSTS, window=1)
+    outcome = simulate(fleet, [Request(0.0, video), Request(1.0, Kind("video", 4))], 5)
+    assert (outcome.missed, outcome.completed) == (1, 1)
+
+
 def test_what_is_late_for_its_deadline_leaves_its_place_to_who_can_be_in_time():
     alone = 4 * COSTS.step("x", 1, 1)
     video = Kind("video", 4, deadline_s=3 * alone)

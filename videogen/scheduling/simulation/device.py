@@ -81,8 +81,7 @@ class Device:
         if ended:
             self._on_ended(self, ended)
         self._run()
-        if ended:
-            self._on_room(self)
+        self._on_room(self)  # also without an end: what was dropped in a run leaves with it
 
 
 def _holding(fleet: Fleet) -> WorthHolding | None:
