@@ -7,6 +7,10 @@ from videogen.scheduling.arrivals import Kind
 from videogen.scheduling.costs import Costs
 from videogen.scheduling.policy import Policy
 
+AHEAD_S, MOST_AHEAD = 1.5, 64
+"""What a replica claims ahead, as `videogen serve` does: so many seconds of work, two full batches for each stream at
+least, and no more than so many jobs."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreCosts:
@@ -35,7 +39,7 @@ class FrontCosts:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """`devices` alike. A device claims until it has `window` jobs (twice its largest batch, for each stream, if None).
+    """`devices` alike. A device claims until it has `window` jobs (as a replica of the service does, if None).
 
     A step boundary takes its device `boundary_s` beside the step. A request is refused that would wait more than
     `queue_s` by the work that waits already. Idle devices claim first, then the one that asked first.
@@ -59,7 +63,8 @@ class Fleet:
 
     def ahead(self, kind: Kind) -> int:
         """How many jobs a device may have."""
-        return self.window or 2 * self.most(kind) * self.streams
+        least = 2 * self.most(kind) * self.streams
+        return self.window or min(max(least, math.ceil(AHEAD_S * capacity(self, kind))), MOST_AHEAD)
 
 
 def capacity(fleet: Fleet, kind: Kind) -> float:

@@ -22,10 +22,11 @@ class Waiting:
     device: Device | None = None
     """What has claimed it."""
 
-    def job(self) -> Job:
-        kind, at = self.request.kind, self.request.at
-        deadline = None if kind.deadline_s is None else at + kind.deadline_s
-        return Job(self.id, kind.key, kind.steps, priority=kind.priority, arrived=at, deadline=deadline)
+    def job(self, now: float) -> Job:
+        """As the device gets it: without a deadline it is measured from now, not by how long it waited in the queue."""
+        kind = self.request.kind
+        deadline = None if kind.deadline_s is None else self.request.at + kind.deadline_s
+        return Job(self.id, kind.key, kind.steps, priority=kind.priority, arrived=now, deadline=deadline)
 
 
 class Queue:
@@ -88,7 +89,7 @@ class Queue:
 
     def _deliver(self, device: Device, claimed: list[Waiting]) -> None:
         device.coming -= len(claimed)
-        device.deliver([waiting.job() for waiting in claimed if waiting.asked])
+        device.deliver([waiting.job(self._clock.now) for waiting in claimed if waiting.asked])
 
     def _take(self, device: Device) -> Waiting:
         waiting = next(line for line in self._lines.values() if line).popleft()
