@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from tests.serving.in_process import CALLER, end_of, run, served, until
+from tests.serving.test_forking import gated
+from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed
 from videogen.client.results import Claim as Lease
-from videogen.client.results import Executed, ExecuteFailed
 from videogen.errors import Overloaded, StoreConflict
 from videogen.models.spec import ModelSpec
-from videogen.requests import accept, parse_request
+from videogen.requests import accept, new_id, parse_request
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.views import UNGATED
 from videogen.store.backends.memory import MemoryRecordStore
@@ -94,6 +95,27 @@ def test_lent_work_that_goes_before_a_request_counts():
             with pytest.raises(Overloaded, match="deadline"):
                 await service.submit({"prompt": "a red ring", "deadline": 4.0}, CALLER)
             told.cancel()
+
+    run(test)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lease_whose_request_was_changed_costs_those_who_joined_it_nothing(count):
+    async def test() -> None:
+        store = Store(MemoryRecordStore())
+        wish = parse_request({"prompt": "a red ring", "seed": 1, "model": "synthetic"})
+        first = accept(wish, SPEC, "synthetic", label="synthetic@1")
+        ids = [store.submit(first.model_copy(update={"id": name})).id for name in [first.id, new_id()][:count]]
+        async with served(store, Synthetic(fixed_s=0.01)) as service:
+            gated(service)
+            claims = store.claim(store.seal_batch(ids, 600).id, "run", 60.0)
+            store.fork(claims[0].request.id, {"prompt": "a blue ring"}, 0)
+            [told] = await ends(service.admin.execute(leases(claims)))
+            if count == 1:
+                assert (told.code, told.retry) == (HANDED_BACK, True), "nobody waits for it"
+            else:
+                assert isinstance(told, Executed)
+                assert store.request(next(name for name in ids if name != claims[0].request.id)).state == "done"
 
     run(test)
 

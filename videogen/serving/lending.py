@@ -28,13 +28,16 @@ class Lending:
         Raises RecordNotFound if one of the requests is not in this store.
         """
         given = {lease.generation: lease for lease in leases}
-        accepted = await self._accepted(leases)
+        accepted, damaged = await self._accepted(leases)
         news: asyncio.Queue[News] = asyncio.Queue()
         left, lent = set(given), dict[str, Claim]()
         for generation, lease in given.items():
             request = accepted.get(generation)
-            if request is None:
+            if generation in damaged:
                 news.put_nowait(ExecuteFailed(generation, "not_found", "its request is damaged", False))
+            elif request is None:
+                why = "its request was changed, and nobody else is known to wait for it"
+                news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
             elif why := _why_not(self.versions, request):
                 news.put_nowait(ExecuteFailed(generation, HANDED_BACK, why, True))
             else:
@@ -50,13 +53,24 @@ class Lending:
             for generation in left & lent.keys():
                 self.work.drop(lent[generation])
 
-    async def _accepted(self, leases: Sequence[Leased]) -> dict[str, AcceptedRequest]:
-        """By generation, without those that are damaged."""
-        records = await self.call(lambda: self.store.find([lease.request_id for lease in leases]))
-        found = [record for record in records if record is not None]
-        if missing := {lease.request_id for lease in leases} - {record.id for record in found}:
-            raise RecordNotFound(f"there is no request {min(missing)}")
-        return {record.generation: record.accepted for record in found if record.accepted is not None}
+    async def _accepted(self, leases: Sequence[Leased]) -> tuple[dict[str, AcceptedRequest], set[str]]:
+        """By generation, and those that are damaged; one whose request was changed is made for whoever joined it."""
+
+        def look() -> tuple[dict[str, AcceptedRequest], set[str]]:
+            records = self.store.find([lease.request_id for lease in leases])
+            accepted, damaged = dict[str, AcceptedRequest](), set[str]()
+            for lease, record in zip(leases, records, strict=True):
+                if record is None:
+                    raise RecordNotFound(f"there is no request {lease.request_id}")
+                if record.accepted is None:
+                    damaged.add(lease.generation)
+                elif record.generation == lease.generation:
+                    accepted[lease.generation] = record.accepted
+                elif (other := self.store.awaiting(lease.generation)) is not None:
+                    accepted[lease.generation] = other
+            return accepted, damaged
+
+        return await self.call(look)
 
     def _lend(self, claim: Claim, hear: Callable[[News], None]) -> None:
         """Has it made, or hands it back at once."""
