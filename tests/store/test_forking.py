@@ -1,14 +1,16 @@
 """Live requests that are asked otherwise: a video of their own, nobody else's changes, whatever dies in between."""
 
+import threading
 from collections import Counter
 
 import pytest
 
 from tests.store.builders import DIGEST, SPEC, Clock, accepted, drain_all
-from tests.store.crashing import Crash, WatchedRecordStore
+from tests.store.crashing import Crash, InterruptedRecordStore, WatchedRecordStore, sets
 from videogen.errors import RecordNotFound, StoreConflict
 from videogen.requests import AcceptedRequest, Request, accept, new_id
 from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.primitives import MapRemove
 from videogen.store.records import StoreLimits
 from videogen.store.store import Store
 
@@ -44,7 +46,7 @@ def test_who_joined_keeps_the_old_video_and_nobody_ever_finds_the_new_one(store)
     changed = store.fork(one.id, BLUE, 3)
     assert changed.accepted.request.prompt == "a red ball" and changed.accepted.at(3).prompt == "a blue ball"
     assert store.renew([old]).kept == (old,), "somebody still waits for it"
-    assert store.awaiting(old.generation).id == joined.id
+    assert [one.id for one in store.awaiting(old.generation)] == [joined.id]
     (mine,) = store.claim([one.id], "worker", LEASE_S)
     store.publish(mine, b"blue", {})
     assert [store.request(each.id).state for each in (one, joined)] == ["done", "running"]
@@ -60,7 +62,7 @@ def test_what_nobody_waits_for_any_more_is_not_wanted(store):
     one = store.submit(accepted(0))
     (old,) = store.claim([one.id], "worker", LEASE_S)
     store.fork(one.id, BLUE, 1)
-    assert store.awaiting(old.generation) is None and store.renew([old]).unwanted == (old,)
+    assert not store.awaiting(old.generation) and store.renew([old]).unwanted == (old,)
     store.publish(old, b"red", {})
     assert store.request(one.id).state == "queued", "it waits for its own"
 
@@ -118,6 +120,81 @@ def test_a_deadline_counts_from_acceptance(records):
     store = Store(records)
     one = store.submit(accepted(0, deadline=5.0))
     assert store.plan(one.id, {"deadline": 60.0}).deadline_at == one.submitted_at + 60.0
+
+
+SAME_TURN = StoreLimits(tenant_weights={"default": 1e9})
+"""Shares so small that a request which gets its first priority back gets its first turn back."""
+
+
+def leaves_its_place(write) -> bool:
+    return write.kind == "live" and any(isinstance(op, MapRemove) for op in write.operations)
+
+
+def entries(store: Store) -> list[str]:
+    return [entry.request_id for entry in store._queue.entries()]
+
+
+def test_a_change_that_is_overtaken_by_the_one_back_does_not_remove_the_place_of_that(records):
+    other = Store(records, SAME_TURN)
+    one = other.submit(accepted(0, priority="interactive"))
+    inner = InterruptedRecordStore(records, leaves_its_place, lambda: other.plan(one.id, {"priority": "interactive"}))
+    Store(inner, SAME_TURN).plan(one.id, {"priority": "batch"})
+    assert inner.has_acted and other.request(one.id).priority == "interactive"
+    assert entries(other) == [one.id] and other.request(one.id).turn == one.turn
+    (claim,) = other.claim_lane("batch", "worker", LEASE_S)
+    assert claim.request.id == one.id
+
+
+def test_a_pass_of_recovery_between_two_writes_of_a_change_loses_nothing(records):
+    janitor = Store(records)
+    one = janitor.submit(accepted(0)).id
+    inner = InterruptedRecordStore(records, sets("request", "turn"), janitor.recover)
+    changed = Store(inner).plan(one, {"priority": "interactive"})
+    assert inner.has_acted and set(entries(janitor)) == {one}
+    janitor.recover()
+    assert [entry.key for entry in janitor._queue.entries()] == [changed.turn + one]
+    (claim,) = janitor.claim_lane("batch", "worker", LEASE_S)
+    assert claim.request.id == one
+
+
+def test_a_pass_of_recovery_and_then_a_death_before_the_last_write_lose_nothing(records):
+    janitor = Store(records)
+    one = janitor.submit(accepted(0)).id
+
+    def die() -> None:
+        raise Crash
+
+    dying = InterruptedRecordStore(records, leaves_its_place, die)
+    with pytest.raises(Crash):
+        Store(InterruptedRecordStore(dying, sets("request", "turn"), janitor.recover)).plan(
+            one, {"priority": "interactive"}
+        )
+    for _ in range(2):
+        janitor.recover()
+        assert entries(janitor) == [one]
+
+
+def test_changes_of_two_processes_at_once_lose_no_request(open_more, backend_url):
+    if backend_url == "memory:":
+        pytest.skip("two of them share nothing")
+    stores = [Store(open_more(), SAME_TURN) for _ in range(2)]
+    for seed in range(20):
+        one = stores[0].submit(accepted(seed, priority="interactive")).id
+        both = threading.Barrier(2)
+
+        def change(number: int, priority: str, one: str = one, both: threading.Barrier = both) -> None:
+            both.wait()
+            stores[number].plan(one, {"priority": priority})
+
+        changes = [threading.Thread(target=change, args=each) for each in ((0, "batch"), (1, "interactive"))]
+        for thread in changes:
+            thread.start()
+        for thread in changes:
+            thread.join()
+        assert set(entries(stores[0])) == {one}
+        stores[0].recover()
+        assert [entry.key for entry in stores[0]._queue.entries()] == [stores[0].request(one).turn + one]
+        stores[0].cancel(one)
 
 
 def fork_one(store: Store, request_id: str) -> None:

@@ -136,7 +136,7 @@ class Forking:
         [namesake] = self.store.find([old.request.id])
         if namesake is not None and namesake.is_live and namesake.generation == old.generation:
             return changed, claims, namesake.accepted
-        heir = self.store.awaiting(old.generation)
+        heir = next(iter(self.store.awaiting(old.generation)), None)
         if heir is None:
             self.store.release([old])
         return changed, claims, heir

@@ -66,8 +66,8 @@ class Lending:
                     damaged.add(lease.generation)
                 elif record.generation == lease.generation:
                     accepted[lease.generation] = record.accepted
-                elif (other := self.store.awaiting(lease.generation)) is not None:
-                    accepted[lease.generation] = other
+                elif others := self.store.awaiting(lease.generation):
+                    accepted[lease.generation] = others[0]
             return accepted, damaged
 
         return await self.call(look)

@@ -142,12 +142,12 @@ class Leases:
         first = self.queue.get_many([request_id for ids in heads for request_id in ids])
         wanted = {record.generation for record in first if record and record.is_live}
         rest = (one for one, ids in zip(generations, heads, strict=True) if one not in wanted and len(ids) == FIRST)
-        return wanted.union(one for one in rest if self.awaiting(one) is not None)
+        return wanted.union(one for one in rest if self.awaiting(one))
 
-    def awaiting(self, generation: str) -> AcceptedRequest | None:
-        """A live request that waits for it."""
+    def awaiting(self, generation: str) -> list[AcceptedRequest]:
+        """The live requests that wait for it."""
         waiting = (one for one in self._waiting(generation) if one and one.is_live and one.generation == generation)
-        return next((one.accepted for one in waiting if one.accepted is not None), None)
+        return [one.accepted for one in waiting if one.accepted is not None]
 
     def _waiting(self, generation: str) -> list[RequestRecord | None]:
         return self.queue.get_many(self.generations.waiters(generation))

@@ -216,8 +216,8 @@ class Store:
         """
         return self._forking.plan(request_id, fields)
 
-    def awaiting(self, generation: str) -> AcceptedRequest | None:
-        """A live request that waits for a generation, None if nobody does."""
+    def awaiting(self, generation: str) -> list[AcceptedRequest]:
+        """The live requests that wait for a generation."""
         return self._leases.awaiting(generation)
 
     # Leases
