@@ -37,6 +37,18 @@ def test_what_was_added_twice_is_one_and_is_taken_again_when_its_holder_died(pla
     assert [webhook for _, webhook in Webhooks(plain).take(10, hold_s=30)] == [ONE]
 
 
+def test_what_was_given_up_before_its_request_came_is_taken_again_with_it_and_what_was_called_is_not(plain, clock):
+    webhooks = Webhooks(plain)
+    for attempts, again in ((0, [ONE]), (3, [])):
+        webhooks.add(ONE)
+        ((turn, _),) = webhooks.take(10, hold_s=30)
+        webhooks.end(turn, "dead", attempts, "there is no such video")
+        webhooks.add(ONE)
+        clock.pass_(2)
+        assert [webhook for _, webhook in webhooks.take(10, hold_s=30)] == again
+        clock.pass_(31)
+
+
 def test_who_lost_it_cannot_put_it_off(plain, clock):
     webhooks = Webhooks(plain)
     webhooks.add(ONE)

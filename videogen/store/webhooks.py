@@ -63,8 +63,14 @@ class Webhooks:
         self.dead = Journal(records, "webhooks", keep_s)
 
     def add(self, webhook: Webhook) -> None:
-        """Records it; the same id twice is one webhook, the first."""
-        if self.get(webhook.id) is not None:
+        """Records it; the same id twice is one webhook, the first.
+
+        One that was given up before any call, for want of its request, waits for the request again.
+        """
+        if (found := self.get(webhook.id)) is not None:
+            if found.state == "dead" and found.attempts == 0:
+                self.call_again(webhook.id)
+                self.records.flush()
             return
         where = (Set("url", webhook.url), Set("tenant", webhook.tenant), Set("key_id", webhook.key_id))
         turn = Turn(webhook.id, self._ms(0.0), 0, 0)

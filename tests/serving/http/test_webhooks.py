@@ -180,6 +180,20 @@ def test_a_service_that_dies_between_the_two_leaves_the_webhook_to_the_same_requ
     assert len(receiver.seen) == 1
 
 
+def test_a_request_sent_again_after_its_webhook_was_given_up_is_told_all_the_same(receiver, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(webhooks, "MOST_MISSED", 0)
+    records, headers = Failing("request"), {"idempotency-key": "order-17"}
+    url = f"http://127.0.0.1:{receiver.server_port}/hook"
+    with running(records) as server:
+        sent = {"url": f"{server.url}/v1/videos", "json": WISH | {"webhook_url": url}, "headers": headers}
+        assert httpx.post(**sent).status_code == 503
+        (given_up,) = until(server.webhooks.list_dead)
+        records.kind = None
+        assert httpx.post(**sent).json()["id"] == given_up.id
+        until(lambda: server.webhooks.get(given_up.id).state == "delivered")
+    assert len(receiver.seen) == 1
+
+
 def test_what_is_refused_leaves_no_webhook_behind():
     records = MemoryRecordStore()
     with running(records) as server:
