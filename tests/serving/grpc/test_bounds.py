@@ -63,6 +63,23 @@ async def facing(limits: ServingLimits | None = None, **bounds: Bound) -> AsyncI
                 await server.stop(0)
 
 
+@asynccontextmanager
+async def relay(port: int, host: str) -> AsyncIterator[int]:
+    """A port behind which `port` is, as if called from the address `host`."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def both_ways(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    async with await asyncio.start_server(both_ways, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
 async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, dict[str, object]]:
     with pytest.raises(grpc.RpcError) as caught:
         await call
@@ -100,6 +117,22 @@ def test_those_who_watch_the_health_are_bounded():
                     return False
 
             await holds(is_let_in)
+
+    run(test)
+
+
+def test_one_address_does_not_hold_all_places_of_those_who_watch_the_health():
+    async def test() -> None:
+        async with facing(watch=Bound(8, each=1)) as face:
+            asked, watching = health_pb2.HealthCheckRequest(), HealthStub(face.channel)
+            first = watching.Watch(asked)
+            await first.read()
+            code, _ = await refused(watching.Watch(asked).read())
+            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+            async with relay(face.server.port, "127.0.0.2") as port:
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                    told = await HealthStub(channel).Watch(asked).read()
+                    assert told.status == health_pb2.HealthCheckResponse.SERVING
 
     run(test)
 

@@ -245,6 +245,8 @@ def test_calls_at_a_time_are_bounded():
         assert all(next(stream).progress.id for stream in running)
         spec = VideoSpec(prompt="a red circle")
         assert refused(channel, spec=spec)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+        lives = HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="live"), timeout=20)
+        assert lives.status == health_pb2.HealthCheckResponse.SERVING, "it is full, and lives"
         running[0].cancel()
 
         def has_room() -> bool:

@@ -22,6 +22,8 @@ from videogen.store.rate_limits import RateLimit
 
 WISH = {"prompt": "a red ball moves left", "num_inference_steps": 3}
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+MODELS = HEALTH.replace(b"/healthz", b"/v1/models")
+ASKS = b"POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 SECONDS = 30.0
 
 
@@ -65,7 +67,7 @@ def test_a_connection_too_many_is_told_so_and_the_others_go_on():
     with running(connection=Few) as server, connected(server) as first, connected(server) as second:
         assert answer(first)[0] == answer(second)[0] == 200
         with connected(server) as third:
-            status, headers, body = answer(third)
+            status, headers, body = answer(third, ASKS)
             assert (status, body["error"]["code"]) == (503, "too_many_connections")
             assert int(headers["retry-after"]) >= 1 and headers["connection"] == "close" and is_closed(third)
         assert answer(first)[0] == answer(second)[0] == 200
@@ -75,7 +77,18 @@ def test_a_connection_too_many_is_told_so_and_the_others_go_on():
 
 def _is_let_in(server):
     with connected(server) as another:
-        return answer(another)[0] == 200
+        return answer(another, MODELS)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_service_that_is_full_says_that_it_lives(path):
+    asks = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with running(connection=Few) as server, connected(server) as first, connected(server) as second:
+        assert answer(first)[0] == answer(second)[0] == 200
+        with connected(server) as probe:
+            probe.sendall(asks[:9])
+            status, headers, _ = answer(probe, asks[9:])
+            assert (status, headers["connection"]) == (200, "close") and is_closed(probe)
 
 
 def test_heads_that_come_too_slowly_are_not_waited_for():

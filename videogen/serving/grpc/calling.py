@@ -76,14 +76,17 @@ def metadata(context: grpc.aio.ServicerContext, name: str) -> str | None:
     return None
 
 
+def peer_host(peer: str) -> str:
+    """The address in gRPC's name of a peer, such as `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    return unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
+
+
 def peer_is_loopback(peer: str) -> bool:
-    """Of gRPC's name of a peer, such as `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
-    kind, _, rest = peer.partition(":")
-    if kind == "unix":
+    """Does a peer, by gRPC's name of it, call from this machine?"""
+    if peer.startswith("unix:"):
         return True
-    host = unquote(rest).rpartition(":")[0].strip("[]")
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(peer_host(peer))
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -9,20 +9,23 @@ from typing import Any
 
 import grpc
 
+from videogen.serving.grpc.calling import peer_host
+
 Details = grpc.HandlerCallDetails
 Stream = Callable[[Any, grpc.aio.ServicerContext], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`most` at once; `seconds` of each, None for as long as the client likes."""
+    """`most` at once, `each` of them from one address; `seconds` of each, None for as long as the client likes."""
 
     most: int
     seconds: float | None = None
+    each: int | None = None
 
 
 BOUNDS = {
-    "/grpc.health.v1.Health/Watch": Bound(128),
+    "/grpc.health.v1.Health/Watch": Bound(128, each=32),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Bound(32, 60.0),
 }
 
@@ -32,7 +35,7 @@ class BoundsStreams(grpc.aio.ServerInterceptor):
 
     def __init__(self, bounds: Mapping[str, Bound]) -> None:
         self.bounds = bounds
-        self._open = Counter[str]()
+        self._open = Counter[tuple[str, str]]()
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Any]], handler_call_details: Details
@@ -48,26 +51,31 @@ class BoundsStreams(grpc.aio.ServerInterceptor):
         bound = self.bounds[method]
 
         async def bounded(request: Any, context: grpc.aio.ServicerContext) -> None:
-            if self._open[method] >= bound.most:
+            everybody, own = (method, ""), (method, peer_host(context.peer()))
+            if self._open[everybody] >= bound.most:
                 text = f"at most {bound.most:,} streams of {method} at once"
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-            self._open[method] += 1
+            if bound.each is not None and self._open[own] >= bound.each:
+                text = f"at most {bound.each:,} streams of {method} at once from one address"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            self._open.update((everybody, own))
             try:
                 async with asyncio.timeout(bound.seconds):
-                    await _run(stream, request, context)
+                    await run(stream, request, context)
             except TimeoutError:
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED, f"a stream of {method} ends after {bound.seconds:g} s"
                 )
             finally:
-                self._open[method] -= 1
+                self._open -= Counter((everybody, own))
 
         return bounded
 
 
-async def _run(stream: Stream, request: Any, context: grpc.aio.ServicerContext) -> None:
-    if not inspect.isasyncgenfunction(stream):
-        await stream(request, context)
-        return
-    async for answer in stream(request, context):
+async def run(method: Stream, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    """Runs a method, which may be a generator of a stream's answers, to its end."""
+    if not inspect.isasyncgenfunction(method):
+        return await method(request, context)
+    async for answer in method(request, context):
         await context.write(answer)
+    return None

@@ -15,6 +15,7 @@ from videogen.protos.videogen.v1.session_service_pb2_grpc import add_SessionServ
 from videogen.protos.videogen.v1.video_service_pb2_grpc import add_VideoServiceServicer_to_server
 from videogen.serving.access import Access
 from videogen.serving.grpc.admin import AdminFace
+from videogen.serving.grpc.at_once import BoundsCalls
 from videogen.serving.grpc.health import Health
 from videogen.serving.grpc.held_open import BOUNDS, Bound, BoundsStreams
 from videogen.serving.grpc.malformed import ReadsMalformed
@@ -25,7 +26,9 @@ from videogen.serving.service import Service
 
 PORT = 50_051
 MOST_CALLS = 1_024
-"""Calls at a time, of all clients together; one more is told RESOURCE_EXHAUSTED."""
+"""Calls at a time, of all clients together; one more is told RESOURCE_EXHAUSTED, but for those about the health."""
+MOST_OPEN = 4
+"""Times as many may be open, with those whose message has yet to come."""
 OPTIONS = (
     ("grpc.max_allowed_incoming_connections", 1_024),
     ("grpc.max_connection_idle_ms", 300_000),  # one without calls for so long is closed; a client opens another
@@ -61,9 +64,9 @@ class GrpcServer:
     async def start(self) -> None:
         """Raises InvalidRequest if the port is taken."""
         self._server = grpc.aio.server(
-            interceptors=[ReadsMalformed(), BoundsStreams(self.bounds)],
+            interceptors=[BoundsCalls(self.most_calls), ReadsMalformed(), BoundsStreams(self.bounds)],
             options=OPTIONS,
-            maximum_concurrent_rpcs=self.most_calls,
+            maximum_concurrent_rpcs=MOST_OPEN * self.most_calls,
         )
         parts = self.core, self.access, self.limits
         self._videos = VideoFace(*parts)

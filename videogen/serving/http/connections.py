@@ -13,6 +13,8 @@ HEAD_S = 10.0
 MOST_HEAD_BYTES = 64 * 1024
 REFUSED_S = 2.0
 """For the request of a connection too many, which gets an answer before it is closed."""
+ALWAYS = (b"/healthz", b"/readyz")
+"""What is answered on a connection too many: a service that is full lives."""
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -35,9 +37,6 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_too_many:
-            self._refuse(503, "too_many_connections", f"there are {self.most:,} connections; allowed: no more")
-            return
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -56,7 +55,20 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._is_too_many and self.url.partition(b"?")[0] not in ALWAYS:
+            self._refuse(503, "too_many_connections", f"there are {self.most:,} connections; allowed: no more")
+            return
         super().on_headers_complete()
+        if self._is_too_many:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is not None:  # else it was refused
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.cycle is not None:
+            super().on_message_complete()
 
     # Time-outs
 
