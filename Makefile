@@ -19,6 +19,7 @@ setup: $(READY) ## Make .venv and install everything into it; a second time it r
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): 2.8 GB, mostly PyTorch and Dagster; three to five minutes, once"
 	$(BIN)/python -m pip install --no-compile --disable-pip-version-check --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 

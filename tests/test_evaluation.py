@@ -95,3 +95,11 @@ def test_an_evaluation_survives_the_disk_and_a_damaged_one_is_named(tmp_path) ->
     (tmp_path / EVALUATION_FILE).write_text(kept.to_json()[:-20])
     with pytest.raises(ArtifactCorrupt, match=EVALUATION_FILE):
         read_evaluation(tmp_path)
+
+
+def test_a_wrong_word_is_told_with_what_was_seen_instead():
+    wanted = {"shape": "star", "size": "small", "color": "blue"}
+    answer = Answer("a little cobalt pentagram", 1, wanted, {"shape": "star", "size": "medium", "color": None}, 0.1)
+    assert answer.verdicts() == [
+        ("star", True), ("small, seen as medium", False), ("blue, seen as nothing it knows", False)
+    ]  # fmt: skip

@@ -63,6 +63,14 @@ class Answer:
     video: str | None = None
     error: str | None = None
 
+    def verdicts(self) -> list[tuple[str, bool]]:
+        """Each word that the prompt wants and whether the clip shows it; if not, with what the oracle saw instead."""
+        found = [(word, self.seen.get(name)) for name, word in self.wanted.items()]
+        return [
+            (word, True) if seen == word else (f"{word}, seen as {seen or 'nothing it knows'}", False)
+            for word, seen in found
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

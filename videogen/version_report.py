@@ -59,7 +59,5 @@ def agreement_charts(found: Evaluation, beside: Evaluation | None) -> Sequence[s
 
 def _clips(evidence: Evidence) -> Iterator[ReportClip]:
     for answer in [answer for answer in evidence.evaluation.answers if answer.video][:CLIPS_ON_PAGE]:
-        chips = [(word, answer.seen.get(field) == word) for field, word in answer.wanted.items()]
-        yield ReportClip(
-            answer.prompt, (evidence.folder / str(answer.video)).read_bytes(), f"seed {answer.seed}", chips
-        )
+        mp4 = (evidence.folder / str(answer.video)).read_bytes()
+        yield ReportClip(answer.prompt, mp4, f"seed {answer.seed}", answer.verdicts())

@@ -102,8 +102,8 @@ def _gates(check: "dg.AssetCheckEvaluation") -> Iterator[ReportGate]:
 
 def _clips(folder: Path, evaluation: Evaluation) -> Iterator[ReportClip]:
     for answer in [answer for answer in evaluation.answers if answer.video][:SHOWN_CLIPS]:
-        chips = [(word, answer.seen.get(field) == word) for field, word in answer.wanted.items()]
-        yield ReportClip(answer.prompt, (folder / str(answer.video)).read_bytes(), f"seed {answer.seed}", chips)
+        mp4 = (folder / str(answer.video)).read_bytes()
+        yield ReportClip(answer.prompt, mp4, f"seed {answer.seed}", answer.verdicts())
 
 
 def batch_sections(store: "Store", records: Sequence["RequestRecord"]) -> list[ReportBatch]:
