@@ -1,7 +1,7 @@
-"""Record stores that die between two writes, and that remember what was written."""
+"""Record stores that die between two writes, that remember what was written, and that let others act in between."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from videogen.errors import RecordDamaged
 from videogen.store.primitives import Record, RecordStore, Set, Write
@@ -63,3 +63,27 @@ class WatchedRecordStore(RecordStore):
 
     def close(self) -> None:
         self.inner.close()
+
+
+class InterruptedRecordStore(WatchedRecordStore):
+    """Lets `act` run, once, before the first write for which `is_it`."""
+
+    def __init__(self, inner: RecordStore, is_it: Callable[[Write], bool], act: Callable[[], object]) -> None:
+        super().__init__(inner, Counter())
+        self.is_it, self.act, self.has_acted = is_it, act, False
+
+    def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
+        if not self.has_acted and any(map(self.is_it, writes)):
+            self.has_acted = True
+            self.act()
+        return super().write_many(writes)
+
+
+def sets(kind: str, name: str, *values: object) -> Callable[[Write], bool]:
+    """Is a write one that changes records of a kind in that bin, to one of the values if there are any?"""
+
+    def is_it(write: Write) -> bool:
+        found = [op.value for op in write.operations if isinstance(op, Set) and op.bin == name]
+        return write.kind == kind and bool(found) and (not values or found[-1] in values)
+
+    return is_it

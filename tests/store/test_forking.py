@@ -174,7 +174,7 @@ def test_a_pass_of_recovery_and_then_a_death_before_the_last_write_lose_nothing(
         assert entries(janitor) == [one]
 
 
-def test_changes_of_two_processes_at_once_lose_no_request(open_more, backend_url):
+def test_changes_over_two_stores_at_once_lose_no_request(open_more, backend_url):
     if backend_url == "memory:":
         pytest.skip("two of them share nothing")
     stores = [Store(open_more(), SAME_TURN) for _ in range(2)]

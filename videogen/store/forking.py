@@ -74,6 +74,7 @@ class Forking:
         if known is None or known.bins.get("generation") != before.generation:
             return False
         forks, moves = after.generation != before.generation, after.turn != before.turn
+        place = live.find(before.lane, before.turn, before.id) if moves else None  # one that is put from here on stays
         first = [generations.wait(after.generation, after.id)] if forks else []
         first += [live.put(after.lane, after.turn, after.id, after.submitted_at)] if moves else []
         self.records.write_many(first)
@@ -82,7 +83,7 @@ class Forking:
         if done is None:
             return False
         last = [generations.stop_waiting(before.generation, before.id)] if forks else []
-        last += [live.remove(before.lane, before.turn, before.id)] if moves else []
+        last += [live.remove_entry(place)] if place is not None else []
         self.records.write_many(last)
         return True
 

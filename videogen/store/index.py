@@ -1,6 +1,7 @@
 """Which requests are live, in the order of their turn, and what ended when: ordered maps in a few records."""
 
 import heapq
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
@@ -13,13 +14,15 @@ LANES: tuple[Lane, ...] = ("batch", "interactive")
 SHARDS = 16
 """Records per lane: backends that rewrite a whole record per operation want them small."""
 PAGE = 256
+NEIGHBOURS = 32
+"""More than there are ids that differ in their last digit alone."""
 HOUR = 3600
 Page = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class LiveEntry:
-    """A live request's place in its lane. `key` sorts by turn; `put_at` is the store's time."""
+    """A live request's place in its lane. `key` sorts by turn; `put_at` is the store's time, and unlike any other's."""
 
     lane: Lane
     key: str
@@ -48,9 +51,16 @@ class LiveIndex:
         self.records = records
 
     def put(self, lane: Lane, turn: str, request_id: str, at: float | None = None) -> Write:
-        """`at`: the store's time, asked for if it is None."""
-        entry = MapPut(turn + request_id, repr(self.records.now() if at is None else at))
+        """`at`: the store's time, asked for if it is None. Digits below a microsecond tell one put from another."""
+        at = self.records.now() if at is None else at
+        entry = MapPut(turn + request_id, f"{at:.6f}{secrets.randbelow(10**12):012d}")
         return Write(self.kind, self._shard(lane, request_id), (entry,))
+
+    def find(self, lane: Lane, turn: str, request_id: str) -> LiveEntry | None:
+        """The entry as it stands."""
+        key = turn + request_id
+        page = self.records.map_range(self.kind, self._shard(lane, request_id), key[:-1], NEIGHBOURS)
+        return next((LiveEntry(lane, *entry) for entry in page if entry[0] == key), None)
 
     def remove(self, lane: Lane, turn: str, request_id: str) -> Write:
         return Write(self.kind, self._shard(lane, request_id), (MapRemove(turn + request_id),))

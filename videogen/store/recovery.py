@@ -43,7 +43,7 @@ class Recovery:
                     self._settle(entry, record)
                     ended.append(record.id)
                 elif record.turn and entry.key != record.turn + record.id:
-                    self.records.write(self.queue.live.remove_entry(entry))  # a submission that died, then came again
+                    self._move(entry, record)
                 elif record.batch is not None and not self._is_member(record, known):
                     self.batches.unassign(record.batch, [record.id])
                     requeued.append(record.id)
@@ -77,6 +77,12 @@ class Recovery:
     def _drop_orphan(self, entry: LiveEntry) -> None:
         if self._is_orphan(float(entry.put_at)):
             self.records.write(self.queue.live.remove_entry(entry))
+
+    def _move(self, entry: LiveEntry, record: RequestRecord) -> None:
+        """To where the record says: a submission or a change may have died, and left no other entry than this."""
+        live = self.queue.live
+        self.records.write(live.put(record.lane, record.turn, record.id, record.submitted_at))
+        self.records.write(live.remove_entry(entry))
 
     def _is_orphan(self, put_at: float) -> bool:
         return self.records.now() - put_at > ORPHAN_S
