@@ -144,7 +144,7 @@ class EngineProcess:
         try:
             await asyncio.wait_for(asyncio.shield(self._started), START_S)
         except (TimeoutError, EngineError) as error:
-            self._kill()
+            self.kill()
             await self._wait_gone()
             raise EngineUnavailable(f"the engine process did not come up: {error or 'no word from it'}") from error
 
@@ -160,7 +160,7 @@ class EngineProcess:
         try:
             await asyncio.wait_for(self._wait_gone(), grace_s + 5.0)
         except TimeoutError:
-            self._kill()
+            self.kill()
             await self._wait_gone()
         left, self._runs = self.held, {}
         return left
@@ -187,7 +187,7 @@ class EngineProcess:
         """Has `job` take over the latents of the job `source` at its next step boundary, with `fields` changed.
 
         It waits for `begin` or `forgo`, while `source` goes on. None if there is no such job any more. Raises
-        EngineError if the new text cannot be read, EngineUnavailable without a process.
+        EngineError if the new text cannot be read, EngineUnavailable for what may pass when it is asked again.
         """
         of, run = self._runs.get(source), self._run_of(job.id)
         if of is None:
@@ -261,6 +261,12 @@ class EngineProcess:
     def resume(self) -> None:
         self._send(Pause(False))
 
+    def kill(self) -> None:
+        """Ends it at once, whatever it does, with all that it started."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     # Inside
 
     def _send(self, message: ToEngine) -> None:
@@ -302,7 +308,7 @@ class EngineProcess:
         except MalformedMessage as error:
             reason = f"it sent what can't be read: {error}"
         if reason:
-            self._kill()
+            self.kill()
         await self._ended(process, reason)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
@@ -311,7 +317,7 @@ class EngineProcess:
             await asyncio.sleep(min(1.0, limit / 4))
             if self.ready is not None and asyncio.get_running_loop().time() - self._heard_at > limit:
                 logger.error("engine process %d has said nothing for %.1f s and is ended", process.pid, limit)
-                self._kill()
+                self.kill()
                 return
 
     def _take(self, message: Any) -> None:
@@ -330,7 +336,7 @@ class EngineProcess:
             case Stats():
                 if message.call_age_s > self.config.hang_after_s:
                     logger.error("a call of engine process %s hangs; it is ended", self.pid)
-                    self._kill()
+                    self.kill()
                 self._tell(message)
             case Loading():
                 self._tell(message)
@@ -377,18 +383,13 @@ class EngineProcess:
         except Exception:  # whoever listens must not cost others their events
             logger.exception("an event of the engine process was not taken: %s", type(event).__name__)
 
-    def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
     async def _ended(self, process: asyncio.subprocess.Process, reason: str) -> None:
         if self._writer is not None:
             self._writer.close()
         try:
             code = await asyncio.wait_for(process.wait(), 5.0)
         except TimeoutError:
-            self._kill()
+            self.kill()
             code = await process.wait()
         busy, held = self.busy - self._asked.keys(), self.held - self._asked.keys()
         self._process, self._writer, self.ready, self._places = None, None, None, {}

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import resource
-import signal
 import socket
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from videogen.errors import InvalidRequest
 from videogen.memory import settle
 from videogen.serving.access import Access, check_bind
 from videogen.serving.assembly import Core, Serving, assembled
+from videogen.serving.ending import Ending
 from videogen.serving.limits import Limits
 from videogen.serving.outgoing import Outgoing
 from videogen.serving.repeats import Repeats
@@ -34,24 +34,32 @@ class Ports:
 
 
 async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes or hands back what is in hand.
+    """Serves until SIGTERM or SIGINT, then finishes or hands back what is in hand; a second one ends it at once.
 
     `tell` gets lines for people. Raises InvalidRequest, UnsafeBind, EngineError or StoreUnavailable if it cannot start.
     """
     _allow_files()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    with _listen(serving.host, serving.http_port) as listening, assembled(settings, serving) as core:
+    ending = Ending()
+    with (
+        ending.heard(),
+        _listen(serving.host, serving.http_port) as listening,
+        assembled(settings, serving) as core,
+    ):
+        ending.at_once = core.maker.engine.kill
+        _bound(serving.host, serving.grpc_port, "--grpc-port").close()  # gRPC takes it when all is loaded
         check_bind(serving.host, core.store.api_keys.were_made(), serving.insecure)
-        version = await core.load(tell)
+        version = await ending.unless_asked(core.load(tell))
+        if version is None:
+            tell("ended before it was loaded")
+            return
         async with _faces(settings, core, listening) as ports:
             tell(f"serving {version.label}{' (ungated: it has passed no gates)' if version.ungated else ''}")
             tell(f"  HTTP  http://{serving.host}:{ports.http}/v1/videos, its page at /docs")
             tell(f"  gRPC  {serving.host}:{ports.grpc}")
             settle()
-            await ended.wait()
-            tell("ending: work in hand is finished or handed back")
+            await ending.asked.wait()
+            within = f"within {serving.grace_s:g} s (--grace)"
+            tell(f"ending: work in hand is finished {within} or handed back; Ctrl-C once more ends it at once")
 
 
 @contextlib.asynccontextmanager
@@ -116,14 +124,20 @@ def _allow_files() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """Raises InvalidRequest if the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Without the protocol's number asyncio sets no TCP_NODELAY, and every answer in two parts waits 40 ms for an ACK.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise InvalidRequest("--http-port", port, f"a port of {host} that is free ({error.strerror})") from error
+    listening = _bound(host, port, "--http-port")
     listening.listen(1024)
     return listening
+
+
+def _bound(host: str, port: int, option: str) -> socket.socket:
+    """Raises InvalidRequest if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Without the protocol's number asyncio sets no TCP_NODELAY, and every answer in two parts waits 40 ms for an ACK.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise InvalidRequest(option, port, f"a port of {host} that is free ({error.strerror})") from error
+    return bound

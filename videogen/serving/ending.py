@@ -1,0 +1,50 @@
+"""How a process is told to end: SIGTERM or Ctrl-C once for a good end, once more for one at once."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Coroutine, Generator
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Ending:
+    """One event loop's, in the main thread. `at_once` is called before a second signal ends the process."""
+
+    def __init__(self, at_once: Callable[[], None] = lambda: None) -> None:
+        self.at_once, self.asked = at_once, asyncio.Event()
+        self._is_asked, self._loop = False, asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def heard(self) -> Generator[None]:
+        """Takes the signals meanwhile, also while the event loop is held up by something."""
+        before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def unless_asked(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` gives; None if the end was asked for first, and `work` was then cancelled."""
+        working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.asked.wait())
+        try:
+            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            working.cancel()
+            await asyncio.wait({working})
+            return None
+        finally:
+            asked.cancel()
+
+    def _heard(self, number: int, _: FrameType | None) -> None:
+        if self._is_asked:
+            self.at_once()
+            os._exit(128 + number)
+        self._is_asked = True
+        self._loop.call_soon_threadsafe(self.asked.set)
