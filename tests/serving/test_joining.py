@@ -45,3 +45,31 @@ def test_what_is_counted_when_it_is_accepted_is_what_the_usage_says_in_the_end()
             assert counted.caches[-2:] == ["joined", "hit"]
 
     run(test)
+
+
+class Taken(MemoryRecordStore):
+    """Does something just when what was written is made to last."""
+
+    meanwhile = staticmethod(lambda: None)
+
+    def flush(self):
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        super().flush()
+
+
+def test_what_another_replica_takes_while_it_is_accepted_is_made_for_it():
+    async def test() -> None:
+        counted, store = Counted(), Store(records := Taken())
+        async with served(store, Synthetic(fixed_s=0.1), observer=counted) as service:
+            current = service.versions.current
+            assert current is not None
+            service.versions.admit(dataclasses.replace(current, ungated=False))
+            service.maker._taking = False
+            records.meanwhile = lambda: store.claim_lane("interactive", "another replica", 30.0)
+            job = await service.submit(WISH, CALLER)
+            assert store.request(job.id).state != "queued", "it was taken"
+            await service.submit(WISH, CALLER)
+            assert counted.caches == ["miss", "joined"]
+
+    run(test)

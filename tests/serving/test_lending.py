@@ -69,6 +69,18 @@ def test_who_lends_again_what_a_dead_run_lent_gets_it_although_that_runs_call_en
     run(test)
 
 
+def test_what_a_run_lends_is_made_however_many_callers_ask():
+    async def test() -> None:
+        store = Store(MemoryRecordStore())
+        async with served(store, Synthetic(fixed_s=0.01)) as service:
+            claims = store.claim(sealed(store, 2), "run", 60.0)
+            service.calls.most = 0
+            told = await ends(service.admin.execute(leases(claims)))
+            assert [type(item) for item in told] == [Executed] * 2
+
+    run(test)
+
+
 @pytest.mark.parametrize(("lent", "asked"), [("standard", "standard"), ("batch", "interactive")])
 def test_lent_work_that_a_request_goes_before_does_not_have_it_refused(lent, asked):
     async def test() -> None:

@@ -1,11 +1,13 @@
 """How a job is followed: from this process's own knowledge while it is made here, from the store for all else."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
-from tests.serving.in_process import CALLER, run, served
+from tests.serving.in_process import CALLER, end_of, run, served, until
+from videogen.errors import StoreUnavailable
 from videogen.serving.engine.messages import Synthetic
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
@@ -39,6 +41,38 @@ def test_a_job_that_is_made_here_is_followed_by_its_steps_and_looked_up_at_its_e
             assert len(content) == seen[-1].video.size
 
     run(test)
+
+
+def test_who_follows_a_job_is_told_its_end_although_the_store_was_busy_and_away_meanwhile():
+    store = Store(MemoryRecordStore())
+
+    async def test() -> None:
+        async with served(store, Synthetic(fixed_s=0.1)) as service:
+            job = await service.submit({"prompt": "a red ring", "num_inference_steps": 15}, CALLER)
+            seen: list[list[str]] = [[], []]
+            following = [
+                asyncio.ensure_future(_follow(service, job.id, last, told))
+                for last, told in zip((None, job), seen, strict=True)
+            ]
+            await until(lambda: all(seen))
+            service.calls.most = 0
+            await until(lambda: store.request(job.id).state == "done")
+            await asyncio.sleep(0.2)  # they look, and are refused
+            service.readiness.away = "the store is away: no answer"
+            await asyncio.sleep(0.6)
+            assert not any(one.done() for one in following)
+            with pytest.raises(StoreUnavailable):
+                await end_of(service, job.id)
+            service.calls.most, service.readiness.away = 512, None
+            await asyncio.gather(*following)
+            assert [told[-1] for told in seen] == ["completed"] * 2
+
+    run(test)
+
+
+async def _follow(service, job_id, last, told):
+    async for changed in service.watch(job_id, CALLER, last):
+        told.append(changed.status)
 
 
 @pytest.mark.parametrize("here", [True, False], ids=["here", "by another replica"])

@@ -17,13 +17,16 @@ from videogen.store.records import Json
 
 
 class Admin:
-    """One replica's; `swapper` is None where it serves one version for ever."""
+    """One replica's; `swapper` is None where it serves one version for ever.
+
+    What runs have leased is made however many callers ask.
+    """
 
     def __init__(
         self, maker: Maker, call: Call, readiness: Readiness, swapper: Swapper | None, overview: Overview
     ) -> None:
         self.maker, self.call, self.readiness, self.swapper, self.overview = maker, call, readiness, swapper, overview
-        self.lending = Lending(maker.store, call, maker.versions, maker.work)
+        self.lending = Lending(maker.store, maker.call, maker.versions, maker.work)
 
     async def stats(self) -> dict[str, Json]:
         """How the service stands: what waits, what is made, what is served."""

@@ -13,9 +13,10 @@ import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from videogen.errors import Draining, InvalidRequest, Overloaded
+from videogen.errors import Draining, InvalidRequest, Overloaded, RecordNotFound
 from videogen.requests import AcceptedRequest
 from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
@@ -30,7 +31,7 @@ from videogen.serving.overview import Overview
 from videogen.serving.readiness import Readiness
 from videogen.serving.reporting import ended
 from videogen.serving.sessions import Sessions
-from videogen.serving.store_calls import in_threads
+from videogen.serving.store_calls import Call, in_threads, patiently
 from videogen.serving.swapping import Swapper
 from videogen.serving.tracing import carried
 from videogen.serving.views import REMIXED_FROM
@@ -45,6 +46,8 @@ POLL_S = (0.1, 1.0)
 """Between looks at a job that another replica makes, growing."""
 HELD_S = 3.0
 """Between looks at a job that is made here, whose request may be cancelled elsewhere."""
+PATIENCE_S = 30.0
+"""For how long the store may be away or busy while a job is followed, or is given up by who went away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Service:
             return job.usage.cache
         if claims or job.ungated:
             return "miss"
-        return "miss" if job.state == "queued" and self.store.is_first(record) else "joined"
+        return "joined" if record.joined or not self.store.is_first(record) else "miss"
 
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
@@ -205,12 +208,22 @@ class Service:
 
     async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
         """Ends a job that has not ended; its video is still made if others wait for it. One that ended stays so."""
+        return await self._cancel(job_id, caller, self.call)
 
+    def abandon(self, job_id: str, caller: Caller) -> None:
+        """Cancels the job of a caller who went away, however many others ask: it would be made for nobody."""
+        self.maker.tasks.spawn(self._abandon(job_id, caller), settles=True)
+
+    async def _abandon(self, job_id: str, caller: Caller) -> None:
+        with contextlib.suppress(RecordNotFound):
+            await patiently(lambda: self._cancel(job_id, caller, self.maker.call), PATIENCE_S)
+
+    async def _cancel(self, job_id: str, caller: Caller, call: Call) -> VideoJob:
         def cancel() -> tuple[RequestRecord, VideoJob]:
             record = self.looking.own(job_id, caller)
             return record, self.looking.job(self.store.cancel(job_id), waits=False)
 
-        record, job = await self.call(cancel)
+        record, job = await call(cancel)
         self._cancelled(record)
         return self._told(job)
 
@@ -258,13 +271,15 @@ class Service:
         """The job now and at every change, until its end; also one that another replica makes.
 
         With `last`, what the caller knows of it, only from the next change on. Without its place in the queue, which
-        moves all the time, a job that waits costs little.
+        moves all the time, a job that waits costs little. Once it is followed, the store may be away for `PATIENCE_S`.
         """
         held, looked = self.work.held(job_id), -math.inf
         if last is not None and held is not None:
             generation, looked = held.claim.generation, time.monotonic()
         else:
-            generation = (await self.call(lambda: self.looking.own(job_id, caller))).generation
+            patience = 0.0 if last is None else PATIENCE_S
+            own = await patiently(lambda: self.call(lambda: self.looking.own(job_id, caller)), patience)
+            generation = own.generation
         pause = POLL_S[0]
         with self.maker.changes.of(generation, job_id) as news:
             while last is None or not last.has_ended:
@@ -276,7 +291,9 @@ class Service:
                 else:
                     looked = time.monotonic()
                     news.clear()
-                    job = await self._get(job_id, caller, waits=with_place and self.work.held(job_id) is None)
+                    waits = with_place and self.work.held(job_id) is None
+                    look = partial(self._get, job_id, caller, waits=waits)
+                    job = await patiently(look, 0.0 if last is None else PATIENCE_S)
                 if last is not None and not job.has_ended:
                     job = dataclasses.replace(job, progress=max(job.progress, last.progress))
                 if job != last:

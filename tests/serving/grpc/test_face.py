@@ -237,6 +237,18 @@ def test_a_hundred_calls_that_are_left_leave_nothing_behind():
         assert [record.state for record in served.store.requests()] == ["cancelled"] * 100
 
 
+def test_a_call_that_is_left_is_made_for_nobody_however_many_others_ask():
+    with serving(SLOW) as served, grpc.insecure_channel(served.address) as channel:
+        stream = VideoServiceStub(channel).Generate(
+            pb.GenerateRequest(spec=VideoSpec(prompt="a red circle", num_inference_steps=50))
+        )
+        next(stream)
+        served.service.calls.most = 0
+        stream.cancel()
+        until(lambda: [record.state for record in served.store.requests()] == ["cancelled"])
+        until(lambda: not served.service.work.in_hand)
+
+
 def test_calls_at_a_time_are_bounded():
     with serving(SLOW, most_calls=3) as served, grpc.insecure_channel(served.address) as channel:
         stub = VideoServiceStub(channel)

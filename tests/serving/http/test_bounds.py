@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.fixtures.servers import redis_server, send
-from tests.serving.http.serving import running
+from tests.serving.http.serving import SLOW, running
 from tests.serving.http.test_webhooks import until
 from tests.serving.running import serving
 from videogen.serving.http.connections import BoundedConnection
@@ -179,6 +179,19 @@ def test_a_bounded_number_of_calls_waits_for_the_store():
         records.gate.set()
         assert {one.result().status_code for one in waiting} <= {404, 503}
         until(lambda: httpx.get(url).status_code == 404)
+
+
+def test_who_goes_away_has_their_video_cancelled_however_many_others_ask():
+    body = json.dumps(WISH | {"num_inference_steps": 50}).encode()
+    head = f"POST /v1/videos/sync HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with running(device=SLOW) as server:
+        store = server.service.store
+        with connected(server) as waiting:
+            waiting.sendall(head + body)
+            until(store.requests)
+            server.service.calls.most = 0
+        until(lambda: [one.state for one in store.requests()] == ["cancelled"])
+        until(lambda: not server.service.work.in_hand)
 
 
 def _soon(url):

@@ -40,7 +40,7 @@ class VideoFace(Face, VideoServiceServicer):
             job = await self._follow(job, context, caller)
         except (asyncio.CancelledError, grpc.aio.InternalError):  # the latter where it was being written to
             if not (request.keep_running or self.stopping):
-                await self.service.cancel((await submitting).id, caller)
+                self.service.abandon((await submitting).id, caller)
             raise
         if job.status == "completed":
             content = self.service.contents.of(job)

@@ -24,7 +24,7 @@ async def ended(
         done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if waiting in done:
             return waiting.result()
-        await service.cancel(job.id, caller)
+        service.abandon(job.id, caller)
         raise ClientDisconnect
     finally:
         for task in both:
