@@ -1,7 +1,10 @@
 """Live requests that are asked otherwise: a video of their own, nobody else's changes, whatever dies in between."""
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +14,7 @@ from videogen.errors import RecordNotFound, StoreConflict
 from videogen.requests import AcceptedRequest, Request, accept, new_id
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.primitives import MapRemove
-from videogen.store.records import StoreLimits
+from videogen.store.records import RequestRecord, StoreLimits
 from videogen.store.store import Store
 
 LEASE_S = 30.0
@@ -195,6 +198,84 @@ def test_changes_over_two_stores_at_once_lose_no_request(open_more, backend_url)
         stores[0].recover()
         assert [entry.key for entry in stores[0]._queue.entries()] == [stores[0].request(one).turn + one]
         stores[0].cancel(one)
+
+
+def overtaken(end: Callable[[Store], object], change: Callable[[Store], RequestRecord], records, *states: str):
+    """A change that looked at its request before `end` did, and is written before that ends the request.
+
+    `states` are those in which the end would have left it. Gives what the change gave and what the end gave.
+    """
+    reached, changed = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        assert changed.wait(60)
+
+    ending = Store(InterruptedRecordStore(records, sets("request", "state", *states), hold))
+    with ThreadPoolExecutor() as pool:
+        ended: list[Future] = []
+
+        def start() -> None:
+            ended.append(pool.submit(end, ending))
+            assert reached.wait(60)
+
+        try:
+            after = change(Store(InterruptedRecordStore(records, sets("request", "accepted"), start)))
+        finally:
+            changed.set()
+        return after, ended[0].result(60)
+
+
+@pytest.mark.parametrize("outcome", ["published", "failed"])
+def test_what_a_request_no_longer_waits_for_does_not_end_it(records, outcome):
+    store = Store(records)
+    one = store.submit(accepted(0))
+    (old,) = store.claim([one.id], "worker", LEASE_S)
+
+    def end(other: Store) -> None:
+        if outcome == "published":
+            other.publish(old, b"red", {})
+        else:
+            other.fail(old, "no such colour", retry=False)
+
+    changed, _ = overtaken(end, lambda other: other.fork(one.id, BLUE, 1), records, "done", "failed")
+    assert store.request(one.id) == changed and changed.state == "queued"
+    (mine,) = store.claim([one.id], "worker", LEASE_S)
+    store.publish(mine, b"blue", {})
+    assert store.read_video(store.request(one.id).video or "") == b"blue"
+
+
+def test_a_request_whose_deadline_was_put_off_does_not_expire_at_the_old_one():
+    clock = Clock()
+    records = MemoryRecordStore(clock)
+    store = Store(records)
+    one = store.submit(accepted(0, deadline=5.0)).id
+
+    def look(other: Store) -> RequestRecord:
+        clock.pass_(6.0)
+        return other.request(one)
+
+    changed, seen = overtaken(look, lambda other: other.plan(one, {"deadline": 60.0}), records, "expired")
+    assert changed.state == seen.state == store.request(one).state == "queued"
+    clock.pass_(60.0)
+    assert store.request(one).state == "expired"
+
+
+def test_a_cancel_ends_a_request_that_is_changed_meanwhile(records):
+    store = Store(records)
+    one = store.submit(accepted(0)).id
+    inner = InterruptedRecordStore(records, sets("request", "state", "cancelled"), lambda: store.fork(one, BLUE, 1))
+    assert Store(inner).cancel(one).state == "cancelled" == store.request(one).state
+    assert inner.has_acted and store._queue.generations.waiters(store.request(one).generation) == []
+
+
+def test_a_deadline_ends_a_request_on_every_backend(records):
+    store = Store(records)
+    one = store.submit(accepted(0, deadline=0.2)).id
+    until = time.monotonic() + 60.0
+    while store.request(one).state != "expired":
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def fork_one(store: Store, request_id: str) -> None:

@@ -198,9 +198,9 @@ def test_submission_of_a_digest_filter_is_exact(store):
 
 
 def test_who_joins_a_generation_that_nobody_makes_yet_is_not_its_first(store):
-    first = store.submit(accepted())
-    second = store.submit(again(first.accepted))
-    other = store.submit(accepted(1))
+    first, second, other = (
+        store.submit(accepted(seed).model_copy(update={"id": f"0{number}"})) for number, seed in enumerate((0, 0, 1))
+    )
     assert [store.is_first(one) for one in (first, second, other)] == [True, False, True]
     store.cancel(first.id)
     assert store.is_first(second)

@@ -8,10 +8,11 @@ from typing import TypeVar
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
 from videogen.requests import AcceptedRequest, Lane
 from videogen.store.backends.clock import boot_seconds
+from videogen.store.contention import until_swapped
 from videogen.store.generations import Generations, GenerationState, noted
 from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
 from videogen.store.pace import Eta, Pace
-from videogen.store.primitives import Is, Record, RecordStore, Set, Write, either
+from videogen.store.primitives import Condition, Is, Record, RecordStore, Set, Write, either, every
 from videogen.store.records import END_STATES, RequestRecord, RequestState, StoreLimits
 from videogen.store.turns import Turns
 from videogen.store.videos import Videos
@@ -124,12 +125,13 @@ class RequestQueue:
         live = [record for record in records if record is not None and record.is_live and record.generation in states]
         now = self.records.now() if any(record.deadline_at is not None for record in live) else 0.0
         ends = {record.id: end for record in live if (end := self._due_end(record, states[record.generation], now))}
+        after: dict[str, Resolved] = {}
         if ends:
-            after = self.end(
-                {record.id: (record, ends[record.id]) for record in records if record and record.id in ends}
-            )
-            records = [after.get(record.id, record) if record else None for record in records]
-        return [(_seen(record, states), states.get(record.generation) if record else None) for record in records]
+            ended = self.end({record.id: (record, ends[record.id]) for record in live if record.id in ends})
+            after = {record.id: _with(record, states) for record in ended.values()}
+            if changed := [record.id for record in ended.values() if record.is_live]:
+                after |= zip(changed, self.resolve(changed), strict=True)
+        return [after.get(record.id if record else "") or _with(record, states) for record in records]
 
     def _due_end(self, record: RequestRecord, generation: GenerationState, now: float) -> End | None:
         """How a live request has to end by `now`, if it has to."""
@@ -165,11 +167,16 @@ class RequestQueue:
         return generation.video in self.videos.are_whole([generation.video or ""])
 
     def end(self, ends: dict[str, tuple[RequestRecord, End]]) -> dict[str, RequestRecord]:
-        """Ends live requests and tidies up after them; one that another ended first stays as that one left it."""
+        """Ends live requests and tidies up after them.
+
+        One that another ended first stays as that one left it, and one that was asked otherwise meanwhile stays live.
+        """
         now = self.records.now()
         writes = [
-            Write("request", request_id, _end_operations(end, now), "never", LIVE, self.limits.keep_requests)
-            for request_id, (_, end) in ends.items()
+            Write(
+                "request", name, _end_operations(end, now), "never", _as_judged(record, end), self.limits.keep_requests
+            )
+            for name, (record, end) in ends.items()
         ]
         done = dict(zip(ends, self.records.write_many(writes), strict=True))
         ended = [_ended(*ends[name], now) for name, record in done.items() if record is not None]
@@ -196,11 +203,17 @@ class RequestQueue:
 
     def cancel(self, request_id: str) -> RequestRecord:
         """Ends a live request. One that has ended stays as it is. Raises RecordNotFound."""
-        record = self.get(request_id)
-        if record.is_live:
-            self.end({request_id: (record, End("cancelled", attempts=record.attempts))})
-            self.records.flush()
-        return self.get(request_id)
+
+        def attempt() -> RequestRecord | None:
+            record = self.get(request_id)
+            if not record.is_live:
+                return record
+            ended = self.end({request_id: (record, End("cancelled", attempts=record.attempts))}).get(request_id)
+            return None if ended is None or ended.is_live else ended
+
+        ended = until_swapped(attempt, f"request {request_id}")
+        self.records.flush()
+        return ended
 
     def entries(self, lanes: Iterable[Lane] = LANES) -> Iterable[LiveEntry]:
         for lane in lanes:
@@ -344,6 +357,12 @@ def _end_operations(end: End, now: float) -> tuple[Set, ...]:
     return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error), attempts
 
 
+def _as_judged(record: RequestRecord, end: End) -> Condition:
+    """It is live, and still waits for the generation, or until the deadline, that ends it."""
+    deadline = (Is("deadline_at", record.deadline_at),) if end.state == "expired" else ()
+    return every(LIVE, Is("generation", record.generation), *deadline)
+
+
 def _ended(record: RequestRecord, end: End, now: float) -> RequestRecord:
     """As `_end_operations` leave it."""
     error = end.error and noted(end.error)
@@ -381,6 +400,10 @@ def _seen(record: RequestRecord | None, states: Mapping[str, GenerationState]) -
         return record
     tried = replace(record, attempts=generation.attempt)
     return replace(tried, state="running", progress=generation.progress) if generation.is_held else tried
+
+
+def _with(record: RequestRecord | None, states: Mapping[str, GenerationState]) -> Resolved:
+    return _seen(record, states), states.get(record.generation) if record else None
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
