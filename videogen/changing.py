@@ -33,9 +33,12 @@ class Wanted:
 
 
 def wanted(
-    accepted: AcceptedRequest, fields: Mapping[str, Any], spec: ModelSpec, vocabulary: Iterable[str] | None
+    accepted: AcceptedRequest, fields: Mapping[str, Any], spec: ModelSpec | None, vocabulary: Iterable[str] | None
 ) -> Wanted:
-    """What `fields` change of a request. Raises InvalidRequest for what cannot be changed, or not to that."""
+    """What `fields` change of a request. Raises InvalidRequest for what cannot be changed, or not to that.
+
+    Without a `spec`, what the video shows is not checked against the model.
+    """
     given = {name: value for name, value in fields.items() if value is not None}
     for name, value in given.items():
         if name not in (*FORKING, *PLANNING):
@@ -45,7 +48,9 @@ def wanted(
         raise InvalidRequest("body", dict(fields), f"one of {', '.join((*FORKING, *PLANNING))} to change")
     before = accepted.at_last
     asked = parse_request(before.model_dump() | given)
-    after = accept(asked, spec, accepted.version_digest, vocabulary, label=accepted.label).request
+    after = asked
+    if spec is not None:
+        after = accept(asked, spec, accepted.version_digest, vocabulary, label=accepted.label).request
     found = Wanted(_other(FORKING, given, before, after), _other(PLANNING, given, before, after))
     if found.forking and len(accepted.changes) >= MOST_CHANGES:
         raise InvalidRequest(next(iter(found.forking)), given, f"at most {MOST_CHANGES} changes of one request")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.serving.in_process import CALLER, end_of, run, served, until
 from tests.serving.running import serving
-from videogen.errors import EngineUnavailable, InvalidRequest, RecordNotFound, StoreConflict
+from videogen.errors import Draining, EngineUnavailable, InvalidRequest, RecordNotFound, StoreConflict
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.engine.synthetic import sample
 from videogen.serving.in_hand import Making
@@ -261,6 +261,201 @@ def test_what_cannot_be_changed_is_refused_and_says_what_can(store):
                 await service.change(job.id, BLUE, CALLER)
             with pytest.raises(StoreConflict, match="is cancelled"):
                 await service.change(job.id, {"priority": "batch"}, CALLER)
+
+    run(scenario)
+
+
+def told_of(service) -> list:
+    """Priorities and deadlines that the engine process is told of from now on, by job."""
+    engine, told = service.work.engine, []
+    change, fork, given = engine.change, engine.fork, engine.run
+
+    def changes(job_id, *, priority=None, deadline_in=None):
+        told.append((job_id, priority, deadline_in))
+        change(job_id, priority=priority, deadline_in=deadline_in)
+
+    async def forks(source, job, fields):
+        told.append((job.id, job.priority, job.deadline_in))
+        return await fork(source, job, fields)
+
+    def gives(job):
+        told.append((job.id, job.priority, job.deadline_in))
+        given(job)
+
+    engine.change, engine.fork, engine.run = changes, forks, gives
+    return told
+
+
+def test_what_is_made_is_as_urgent_as_the_most_urgent_who_waits_for_it(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            gated(service)
+            first = await service.submit({**LONG, "priority": "interactive"}, CALLER)
+            joined = await service.submit({**LONG, "priority": "interactive", "deadline": 60.0}, CALLER)
+            await steps_of(service, first.id, 1)
+            told = told_of(service)
+            await service.change(first.id, {"priority": "batch"}, CALLER)
+            assert told.pop()[:2] == (first.id, "interactive"), "the other still waits for it"
+            await service.change(joined.id, {"priority": "batch"}, CALLER)
+            assert told.pop()[:2] == (first.id, "batch")
+            await service.change(joined.id, {"priority": "interactive"}, CALLER)
+            await service.change(first.id, BLUE, CALLER)
+            job_id, priority, deadline_in = told.pop()
+            assert (job_id, priority) == (joined.id, "interactive") and 0 < deadline_in <= 60.0
+            for job in (first, joined):
+                await service.cancel(job.id, CALLER)
+
+    run(scenario)
+
+
+def test_whatever_the_engine_is_told_of_a_deadline_leaves_time_to_publish(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            service.work.speed.publish_s, told = 10.0, told_of(service)
+            job = await service.submit({**LONG, "deadline": 20.0}, CALLER)
+            await steps_of(service, job.id, 1)
+            await service.change(job.id, {"deadline": 21.0}, CALLER)
+            await service.change(job.id, BLUE, CALLER)
+            assert len(told) == 3 and all(deadline_in <= 11.0 for _, _, deadline_in in told)
+            await service.cancel(job.id, CALLER)
+
+    run(scenario)
+
+
+def test_a_fork_that_the_queue_is_faster_with_takes_over_what_was_made_all_the_same(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            gated(service)
+            first, joined = await service.submit(LONG, CALLER), await service.submit(LONG, CALLER)
+            await steps_of(service, first.id, 3)
+            claim = store.claim
+
+            def later(*args):
+                service.maker.wake()
+                time.sleep(0.6)
+                return claim(*args)
+
+            store.claim = later
+            changed = await service.change(first.id, BLUE, CALLER)
+            assert service.work.held(first.id).progress * 30 >= changed.changes[0].step
+            ends = [await end_of(service, job.id) for job in (first, joined)]
+            assert [video_of(store, end) for end in ends] == [NEW, OLD]
+            assert [end.video.provenance["attempt"] for end in ends] == [1, 1]
+
+    run(scenario)
+
+
+def test_what_another_replica_changes_leaves_what_was_made_to_who_joined_it(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            gated(service)
+            first, joined = await service.submit(LONG, CALLER), await service.submit(LONG, CALLER)
+            await steps_of(service, first.id, 3)
+            generation = service.work.held(first.id).claim.generation
+            store.fork(first.id, BLUE, 3)
+            service.maker.wake()
+            await until(lambda: first.id in service.work.in_hand and joined.id in service.work.in_hand)
+            held = service.work.held(joined.id)
+            assert held.claim.generation == generation and held.progress * 30 >= 3
+            ends = [await end_of(service, job.id) for job in (first, joined)]
+            assert [video_of(store, end) for end in ends] == [NEW, OLD]
+
+    run(scenario)
+
+
+def test_the_second_of_two_changes_is_of_what_the_first_made(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 2)
+            blue = asyncio.ensure_future(service.change(job.id, BLUE, CALLER))
+            await asyncio.sleep(0.01)
+            back = await service.change(job.id, {"prompt": LONG["prompt"]}, CALLER)
+            assert (await blue).changes[0].prompt == BLUE["prompt"]
+            assert [change.prompt for change in back.changes] == [BLUE["prompt"], LONG["prompt"]]
+            await service.cancel(job.id, CALLER)
+
+    run(scenario)
+
+
+def test_a_change_that_waits_for_a_step_keeps_no_other_video_waiting(store):
+    async def scenario():
+        async with served(store, DEVICE, Making(ahead_s=0.0, least_ahead=1, most_ahead=1)) as service:
+            running = await service.submit(LONG, CALLER)
+            await steps_of(service, running.id, 1)
+            waiting = await service.submit({**LONG, "seed": 5}, CALLER)
+            pid = service.work.engine.pid
+            os.kill(pid, signal.SIGSTOP)
+            slow = asyncio.ensure_future(service.change(running.id, BLUE, CALLER))
+            await asyncio.sleep(0.2)
+            changed = await service.change(waiting.id, BLUE, CALLER)
+            assert changed.changes and not slow.done()
+            os.kill(pid, signal.SIGCONT)
+            assert (await slow).changes
+            for job in (running, waiting):
+                await service.cancel(job.id, CALLER)
+
+    run(scenario)
+
+
+def test_what_shows_on_a_device_that_others_hold_cannot_be_changed_for_now(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 1)
+            await until(lambda: service.maker.stats)
+            pid = service.work.engine.pid
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(0.1)  # what it told before is heard
+            service.maker.stats = dataclasses.replace(service.maker.stats, yielded=True)
+            with pytest.raises(EngineUnavailable, match="others hold the device"):
+                await service.change(job.id, BLUE, CALLER)
+            assert (await service.change(job.id, {"priority": "batch"}, CALLER)).request.priority == "batch"
+            os.kill(pid, signal.SIGCONT)
+            await service.cancel(job.id, CALLER)
+
+    run(scenario)
+
+
+def test_where_a_version_is_not_served_when_it_is_made_can_be_changed_but_not_what_it_shows(store):
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            service.work.engine.pause()
+            job = await service.submit(LONG, CALLER)
+            loaded = dict(service.versions.loaded)
+            service.versions.loaded.clear()
+            changed = await service.change(job.id, {"priority": "interactive"}, CALLER)
+            assert changed.request.priority == "interactive"
+            with pytest.raises(EngineUnavailable, match="not served by this replica"):
+                await service.change(job.id, {**BLUE, "priority": "batch"}, CALLER)
+            assert store.request(job.id).priority == "interactive", "half a change is none"
+            service.versions.loaded.update(loaded)
+            await service.cancel(job.id, CALLER)
+
+    run(scenario)
+
+
+def test_a_change_that_is_under_way_when_the_service_ends_is_written_and_keeps_no_lease(store):
+    async def scenario():
+        async with served(store, DEVICE, grace_s=0.0) as service:
+            job = await service.submit(LONG, CALLER)
+            await steps_of(service, job.id, 2)
+            claim, claiming = store.claim, asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def later(*args):
+                loop.call_soon_threadsafe(claiming.set)
+                time.sleep(1.0)
+                return claim(*args)
+
+            store.claim = later
+            changing = asyncio.ensure_future(service.forking.change(job.id, BLUE, CALLER))
+            await claiming.wait()
+        store.claim = claim
+        assert (await changing).accepted.changes
+        assert [one.request.id for one in store.claim([job.id], "other", 5.0)] == [job.id]
+        with pytest.raises(Draining):
+            await service.forking._changed(store.request(job.id), BLUE)
 
     run(scenario)
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -84,7 +84,8 @@ class Maker:
         self._results = Results(store, self.call, self.observer, holder, provenance or {}, outlast_s=lease_s)
         self._report = EngineReport(self.observer)
         self._taking = True
-        self._is_over = False
+        self._kept: dict[str, list[Claim]] = {}
+        self.is_over = False
         """Is what is claimed now given back at once?"""
 
     async def start(self, version: ServedVersion, to_load: VersionToLoad) -> None:
@@ -131,7 +132,7 @@ class Maker:
         unused = [held.claim for held in self.work.in_hand.values() if held.lent is None]
         self.work.hand_back(self.work.in_hand.values(), "the service is ending")
         self.work.in_hand.clear()
-        self._is_over = True
+        self.is_over = True
         await self.tasks.settled(max(grace_s, LAST_S))
         await self._leave()
         await self.engine.stop(0 if unused else 1.0)
@@ -168,25 +169,58 @@ class Maker:
 
     def take(self, claims: list[Claim]) -> None:
         """Hands claims to the engine, with whatever it has yet to get."""
-        if self._is_over:
+        if self.is_over:
             self.tasks.spawn(self._leases.release(claims), settles=True)
             return
-        for claim in claims:
-            self._let_go_of_others(claim)
+        now = [claim for claim in claims if not self._waits(claim)]
+        for claim in now:
             self.work.add(claim)
             self.deadlines.add(claim.request)
             self.changes.tell(claim.generation, claim.request.id)
         self.work.give_waiting()
-        if claims:
-            self.observer.claimed(len(claims))
+        if now:
+            self.observer.claimed(len(now))
 
-    def _let_go_of_others(self, claim: Claim) -> None:
-        """A request that was changed elsewhere comes again: what was made under its name before goes back."""
+    def _waits(self, claim: Claim) -> bool:
+        """Is it kept for the change of its request, or taken once what is made under its name is out of the way?"""
+        if (kept := self._kept.get(claim.request.id)) is not None:
+            kept.append(claim)
+            return True
         before = self.work.in_hand.get(claim.request.id)
-        if before is not None and before.claim.generation != claim.generation and self.work.drop(before.claim):
-            self.work.hand_back([before], "its request was changed")
-            if before.lent is None:
-                self.tasks.spawn(self._leases.release([before.claim]), settles=True)
+        if before is None or before.claim.generation == claim.generation:
+            return False
+        self.tasks.spawn(self._take_after(before, claim), settles=True)
+        return True
+
+    @contextlib.contextmanager
+    def kept_for(self, request_id: str) -> Generator[list[Claim]]:
+        """What is claimed meanwhile for a request that is being changed here; what is left of it is then taken."""
+        kept = self._kept[request_id] = []
+        try:
+            yield kept
+        finally:
+            del self._kept[request_id]
+            self.take(kept)
+
+    async def _take_after(self, before: InHand, claim: Claim) -> None:
+        """A request that was changed elsewhere comes again: what was made of it goes on if others wait for it."""
+        waiting: list[AcceptedRequest] = []
+        if before.lent is None:
+            with contextlib.suppress(VideogenError):
+                waiting = await self.call(lambda: self.store.awaiting(before.claim.generation))
+        if self.work.in_hand.get(claim.request.id) is before:
+            if waiting:
+                self.hand_on(before, waiting)
+            elif self.work.drop(before.claim):
+                self.work.hand_back([before], "its request was changed")
+                if before.lent is None:
+                    self.tasks.spawn(self._leases.release([before.claim]), settles=True)
+        self.take([claim])
+
+    def hand_on(self, held: InHand, waiting: Sequence[AcceptedRequest]) -> None:
+        """What is made here goes on for those who wait for it."""
+        self.work.hand_on(held, waiting)
+        self.deadlines.add(held.claim.request)
 
     def forget_generation(self, generation: str) -> None:
         """A request for it was cancelled: looks at once whether anybody still wants its video."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import contextmanager
 
 from videogen.serving.lasting import lasting
 
@@ -13,7 +14,7 @@ class Tasks:
     """One event loop's. At the end those that settle something are waited for, and the others are cancelled."""
 
     def __init__(self) -> None:
-        self._settling = set[asyncio.Task[None]]()
+        self._settling = set[asyncio.Future[None]]()
         self._others = set[asyncio.Task[None]]()
         self._needed = dict[asyncio.Task[None], str]()
         self.lost: list[str] = []
@@ -33,6 +34,17 @@ class Tasks:
     def last(self, work: Callable[[], Awaitable[None]], name: str) -> None:
         """Begins what the service needs for as long as it goes on, and begins it anew after a fault."""
         self.spawn(lasting(work, name), needed_as=name)
+
+    @contextmanager
+    def settling(self) -> Generator[None]:
+        """What is done within settles something."""
+        ended = asyncio.get_running_loop().create_future()
+        self._settling.add(ended)
+        try:
+            yield
+        finally:
+            self._settling.discard(ended)
+            ended.set_result(None)
 
     async def settled(self, seconds: float) -> None:
         """Waits for what settles something."""

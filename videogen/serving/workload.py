@@ -1,9 +1,11 @@
 """What this replica has in hand, and which of it the engine process has been given: all, but for suspects."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from videogen.client.results import HANDED_BACK, ExecuteFailed, News
+from videogen.requests import AcceptedRequest
 from videogen.scheduling.job import CLASSES, Priority
 from videogen.scheduling.policy import AGEING_S
 from videogen.serving.engine.messages import Died, EngineJob
@@ -74,13 +76,31 @@ class Workload:
                 self._give(self.in_hand[request_id])
 
     def _give(self, held: InHand) -> None:
-        accepted = held.claim.request
         held.is_given = True
+        self.engine.run(self.job(held.claim.request))
+
+    def job(self, accepted: AcceptedRequest) -> EngineJob:
+        """What the engine process is told of a request."""
         weight = self.limits.tenant_weights.get(accepted.request.tenant, 1.0)
-        deadline_in = left(accepted)
-        if deadline_in is not None:  # by which its video is to be in the store
-            deadline_in = max(0.0, deadline_in - self.speed.publish_s)
-        self.engine.run(EngineJob.of(accepted, deadline_in, weight))
+        return EngineJob.of(accepted, self._deadline_in(accepted), weight)
+
+    def _deadline_in(self, accepted: AcceptedRequest) -> float | None:
+        """Seconds within which its video is to be made, so as to be in the store by the deadline."""
+        seconds = left(accepted)
+        return None if seconds is None else max(0.0, seconds - self.speed.publish_s)
+
+    def hand_on(self, held: InHand, waiting: Sequence[AcceptedRequest]) -> None:
+        """It is made for those who wait for it now: in the name of one of them, and as urgent as the most urgent."""
+        before = held.claim.request.id
+        heir = next((one for one in waiting if one.id == before), waiting[0])
+        held.claim = replace(held.claim, request=heir)
+        if heir.id != before:
+            self.out(before)
+            self.engine.rename(before, heir.id)
+            self.in_hand[heir.id] = held
+        priority = min((one.request.priority for one in waiting), key=CLASSES.index)
+        deadlines = [seconds for one in waiting if (seconds := self._deadline_in(one)) is not None]
+        self.engine.change(heir.id, priority=priority, deadline_in=min(deadlines, default=None))
 
     def out(self, request_id: str) -> InHand | None:
         """It is in hand no more."""

@@ -109,7 +109,7 @@ class Loop:
         try:
             live = self._accept(asked.job)
         except Exception as error:
-            self._send(Answer(asked.call, error=failure(asked.job.id, error).error))
+            self._send(_refusal(asked.call, failure(asked.job.id, error)))
             return
         with self._changed:
             source = self._lives.get(asked.id)
@@ -407,7 +407,8 @@ class Loop:
         if (forking := live.forking) is None:
             self._send(message)
         elif not forking.is_answered:
-            self._send(Answer(forking.call, error=None if live.cancelled else getattr(message, "error", None)))
+            failed = isinstance(message, Failed) and not live.cancelled
+            self._send(_refusal(forking.call, message) if failed else Answer(forking.call))
 
     def _tell(self, place: str, lives: Sequence[Live]) -> None:
         ids = [live.job.id for live in lives]
@@ -425,7 +426,7 @@ class Loop:
                 self._calls,
                 waiting=self.scheduler.waiting,
                 running=self.scheduler.running,
-                work_s=self.scheduler.work(now),
+                work_s=self.scheduler.work(),
                 expected_per_s=sum(self._holding.forecast.rate(key, now) for key in self._keys.tables),
                 memory_bytes=resident_memory(),
                 stages={stage.name: len(stage) for stage in (self._text, self._decoder, self._mp4)},
@@ -438,6 +439,11 @@ class Loop:
 def _to_read(live: Live) -> AcceptedRequest:
     """What texts are encoded of a job: a fork's with what is changed, from which step on is not known yet."""
     return live.accepted if live.forking is None else live.accepted.changed(0, live.forking.fields)
+
+
+def _refusal(call: int, failed: Failed) -> Answer:
+    """To a fork that cannot be made: asked again, it may be, unless it is at fault itself."""
+    return Answer(call, error=failed.error, unavailable=failed.retry)
 
 
 def _cancelled(live: Live) -> Failed:

@@ -210,7 +210,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To a call: its `value`, or the `error`. `unavailable`: this machine can't, or the gate refused."""
+    """To a call: its `value`, or the `error`. `unavailable`: this machine can't now, or the gate refused."""
 
     call: int
     value: Any = None
