@@ -21,7 +21,7 @@ from videogen.scheduling.run import Run
 from videogen.scheduling.scheduler import Scheduler
 
 COSTS = Affine(0.04, 0.005)
-OPERATIONS = ("next", "stepped", "add", "cancel", "position", "eta", "completion", "work")
+OPERATIONS = ("next", "stepped", "add", "cancel", "work")
 LIMIT_US = 200.0
 
 
@@ -59,11 +59,8 @@ class Load:
         self.step_shares.append((self.taken["next"][-1] + self.taken["stepped"][-1]) / 1e6 / seconds)
 
     def ask(self) -> None:
-        known, new = self._chance.choice(list(self.scheduler._live.jobs)), self.job()
-        self._timed("position", lambda: self.scheduler.position(known))
-        self._timed("eta", lambda: self.scheduler.eta(known, self.now))
-        self._timed("completion", lambda: self.scheduler.completion(new, self.now))
-        self._timed("work", lambda: self.scheduler.work(self.now))
+        known = self._chance.choice(list(self.scheduler._live.jobs))
+        self._timed("work", self.scheduler.work)
         self._timed("cancel", lambda: self.scheduler.cancel(known))
 
     def _timed(self, name: str, call: Callable[[], object]) -> object:

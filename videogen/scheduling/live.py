@@ -4,7 +4,7 @@ import itertools
 from bisect import bisect_left, insort
 from collections.abc import Hashable
 
-from videogen.scheduling.admission import Backlog
+from videogen.scheduling.backlog import Backlog
 from videogen.scheduling.fairness import Shares
 from videogen.scheduling.job import CLASSES, Job
 from videogen.scheduling.line import Line
@@ -81,9 +81,7 @@ class LiveJobs:
     def set_late(self, job: Job) -> None:
         """A job that waits won't end by its target: from now on those of its class that can go before it."""
         self.take(job)
-        self.backlog.remove(job)
         job.set_late(True)
-        self.backlog.add(job)
         self.wait(job)
 
     # Who is here

@@ -6,7 +6,6 @@ Whoever has a free stream asks `next`, runs what it says and reports it with `st
 from videogen.scheduling.batches import Batches
 from videogen.scheduling.choosing import Choice
 from videogen.scheduling.costs import Corrected, Costs
-from videogen.scheduling.foretelling import Foretold
 from videogen.scheduling.holds import Holds
 from videogen.scheduling.job import Job, Priority
 from videogen.scheduling.live import LiveJobs
@@ -33,7 +32,6 @@ class Scheduler:
         self._live, self._batches = LiveJobs(), Batches(self.costs, self.policy, streams)
         self._choice = Choice(self._live, self._batches)
         self._holds = Holds(holding, self._live, self._batches)
-        self._foretold = Foretold(self._live, self._batches)
 
     # What comes and goes
 
@@ -137,26 +135,9 @@ class Scheduler:
         """Jobs in no run, also those that started."""
         return self._live.waiting
 
-    def position(self, job_id: str) -> int | None:
-        """How many jobs go before it by class and target; 0 for one in a run, None for one that isn't here."""
-        job = self._live.jobs.get(job_id)
-        if job is None:
-            return None
-        return 0 if job.busy else self._foretold.position(job)
-
-    def eta(self, job_id: str, now: float) -> float | None:
-        """Seconds until it will have ended, as far as one can tell now; None for one that isn't here."""
-        job = self._live.jobs.get(job_id)
-        return None if job is None else self._foretold.until_end(job, self._live.count_of(job.key))
-
-    def completion(self, job: Job, now: float) -> float:
-        """When `job`, which is not here, would end if it were added now, as `Foretold` tells it: for admission."""
-        self._prepare(job, now)
-        return now + self._foretold.until_end(job, self._live.count_of(job.key) + 1)
-
-    def work(self, now: float) -> float:
+    def work(self) -> float:
         """Seconds that the device needs for all that is here."""
-        return self._foretold.work()
+        return self._live.backlog.work(self._live.started(), self._batches.work)
 
     def _prepare(self, job: Job, now: float) -> None:
         self._live.number(job)
