@@ -269,6 +269,19 @@ def test_a_cancel_ends_a_request_that_is_changed_meanwhile(records):
     assert inner.has_acted and store._queue.generations.waiters(store.request(one).generation) == []
 
 
+@pytest.mark.parametrize("fields", [BLUE, {"priority": "interactive"}], ids=["forked", "moved"])
+def test_a_change_that_came_too_late_leaves_nothing_behind(records, fields):
+    store = Store(records)
+    one = store.submit(accepted(0)).id
+    inner = InterruptedRecordStore(records, sets("request", "accepted"), lambda: store.cancel(one))
+    with pytest.raises(StoreConflict, match="is cancelled"):
+        Store(inner).fork(one, fields, 1) if fields == BLUE else Store(inner).plan(one, fields)
+    assert inner.has_acted and entries(store) == []
+    keys = list(records.keys("waiters"))
+    assert [store._queue.generations.waiters(key) for key in keys] == [[]] * len(keys)
+    assert all(getattr(one, "expires_in", None) for one in records.read_many("waiters", keys, aged=True))
+
+
 def test_a_deadline_ends_a_request_on_every_backend(records):
     store = Store(records)
     one = store.submit(accepted(0, deadline=0.2)).id

@@ -6,7 +6,7 @@ to the change at its step; what was made so far may be carried over instead. Wha
 record alone, so it changes in the one write of that; what points to the record is written before, or removed after.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from videogen.errors import StoreConflict
@@ -75,17 +75,28 @@ class Forking:
             return False
         forks, moves = after.generation != before.generation, after.turn != before.turn
         place = live.find(before.lane, before.turn, before.id) if moves else None  # one that is put from here on stays
-        first = [generations.wait(after.generation, after.id)] if forks else []
-        first += [live.put(after.lane, after.turn, after.id, after.submitted_at)] if moves else []
-        self.records.write_many(first)
+        waits = [generations.wait(after.generation, after.id)] if forks else []
+        places = [live.put(after.lane, after.turn, after.id, after.submitted_at)] if moves else []
+        self.records.write_many([*waits, *places])
         operations = (*_operations(after), *((Set("joined", None),) if forks else ()))
         done = self.records.write(Write("request", after.id, operations, "never", _as_read(known)))
         if done is None:
+            self._take_back(after, forks, places)
             return False
         last = [generations.stop_waiting(before.generation, before.id)] if forks else []
         last += [live.remove_entry(place)] if place is not None else []
         self.records.write_many(last)
         return True
+
+    def _take_back(self, refused: RequestRecord, forks: bool, places: Sequence[Write]) -> None:
+        """Removes what pointed to a change that was not written, unless another wrote the same one."""
+        now = self.records.read("request", refused.id)
+        bins, undone = now.bins if now else {}, []
+        if forks and bins.get("generation") != refused.generation:
+            undone.append(self.queue.generations.stop_waiting(refused.generation, refused.id))
+        if bins.get("turn") != refused.turn:
+            undone += map(self.queue.live.take_back, places)
+        self.records.write_many(undone)
 
 
 def _operations(record: RequestRecord) -> tuple[Set, ...]:

@@ -67,8 +67,15 @@ class LiveIndex:
 
     def remove_entry(self, entry: LiveEntry) -> Write:
         """Removes the entry only as it was read: one that was put again meanwhile stays."""
-        key = self._shard(entry.lane, entry.request_id)
-        return Write(self.kind, key, (MapRemove(entry.key),), "never", MapIs(entry.key, entry.put_at))
+        return self._remove_as(self._shard(entry.lane, entry.request_id), entry.key, entry.put_at)
+
+    def take_back(self, put: Write) -> Write:
+        """Removes what `put` wrote, but not what was put in its place since."""
+        (entry,) = (operation for operation in put.operations if isinstance(operation, MapPut))
+        return self._remove_as(put.key, entry.key, entry.value)
+
+    def _remove_as(self, shard: str, key: str, put_at: str) -> Write:
+        return Write(self.kind, shard, (MapRemove(key),), "never", MapIs(key, put_at))
 
     def entries(self, lane: Lane, first: int = PAGE, page: int = PAGE) -> Iterator[LiveEntry]:
         """All of a lane, in the order of their turns: `first` of each shard at once, then `page` of one at a time."""
