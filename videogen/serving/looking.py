@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Collection, Sequence
 
-from videogen.errors import RecordNotFound
+from videogen.errors import InvalidRequest, RecordNotFound
 from videogen.serving.admission import Admission
 from videogen.serving.jobs import Caller, Page, VideoJob
 from videogen.serving.views import view
@@ -64,6 +64,8 @@ class Looking:
         self, caller: Caller, held: Collection[str], after: str | None, limit: int, newest_first: bool
     ) -> Page[VideoJob]:
         """The caller's jobs by acceptance, those beyond `after`. `held`: those that are with the engine here."""
+        if after is not None:
+            self._check_place(after, caller)
         ids, is_cut = self.store.latest(MOST_LISTED)
         found: list[RequestRecord] = []
         beyond = (one for one in (ids if newest_first else reversed(ids)) if _is_beyond(one, after, newest_first))
@@ -74,6 +76,12 @@ class Looking:
         shown = found[:limit]
         waiting = {record.id for record in shown} - set(held)
         return Page(tuple(self.jobs(shown, waiting)), len(found) > limit, is_cut)
+
+    def _check_place(self, after: str, caller: Caller) -> None:
+        """A list may go on after a video that was deleted since it was listed. Raises InvalidRequest."""
+        record = self.store.find([after])[0] if after else None
+        if record is None or not _is_of(caller, record):
+            raise InvalidRequest("after", after, "the id of a video of yours, such as the last of the page before")
 
     def _owned(self, caller: Caller, ids: Sequence[str]) -> list[RequestRecord]:
         owned = [record for record in self.store.find(ids) if record is not None and _is_of(caller, record)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from videogen.errors import InvalidRequest, Overloaded, VideogenError
 from videogen.requests import Priority
 from videogen.serving.jobs import CacheUse
 
@@ -75,6 +76,16 @@ class Load:
     ready: bool = False
     held_s: float = 0.0
     expected_per_s: float = 0.0
+
+
+def reason_of(error: VideogenError) -> Refusal | None:
+    """Why a face refuses what raised this; None for what is no refusal, or was told by what limits the callers."""
+    match error:
+        case InvalidRequest():
+            return "invalid_request"
+        case Overloaded():
+            return "overloaded"
+    return None
 
 
 class Observer:

@@ -21,6 +21,8 @@ def prepare(reference: str, store: Store, artifacts: Artifacts, device: Device, 
     """
     if Path(reference).is_dir():
         return _folder(Path(reference), ungated)
+    if ungated:
+        raise InvalidRequest("--model", reference, "with --ungated, a model's folder; there is no such folder")
     resolved = resolve_model(reference, store, artifacts)
     target = runnable_target(resolved.targets, device, resolved.label)
     engine = resolved.targets[target]

@@ -115,9 +115,6 @@ class Service:
         self.maker.entering += claims_it
         try:
             entered = await self.call(lambda: self._enter(fields, caller, key, webhook_url, claims_it))
-        except (InvalidRequest, Overloaded) as error:
-            self.observer.refused("overloaded" if isinstance(error, Overloaded) else "invalid_request")
-            raise
         finally:
             self.maker.entering -= claims_it
         accepted, job, cache = entered.accepted, entered.job, entered.cache

@@ -26,6 +26,7 @@ from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
 from videogen.serving.grpc.calling import peer_is_loopback
 from videogen.serving.grpc.errors import status_of
 from videogen.serving.grpc.server import SERVICES
+from videogen.serving.observing import Observer
 from videogen.settings import ServingLimits
 from videogen.store.rate_limits import RateLimit
 
@@ -79,6 +80,28 @@ def test_a_field_that_is_not_allowed_comes_with_its_details(channel):
     assert details["ErrorInfo"].metadata["given"] == "65" and details["ErrorInfo"].domain == "videogen"
     code, details = refused(channel)
     assert details["BadRequest"].field_violations[0].field == "spec"
+
+
+def test_a_list_goes_on_only_after_what_the_caller_has_had(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        VideoServiceStub(channel).List(pb.ListRequest(page_token="zzz"), timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_every_refusal_is_counted_once():
+    class Counts(Observer):
+        def __init__(self) -> None:
+            self.reasons: list[str] = []
+
+        def refused(self, why: str) -> None:
+            self.reasons.append(why)
+
+    seen = Counts()
+    with serving(observer=seen) as served, grpc.insecure_channel(served.address) as channel:
+        for spec in ({"width": 65}, {"prompt": "x" * 4_001}, {"deadline": 0.001}):
+            refused(channel, spec=VideoSpec(**{"prompt": "a red circle", **spec}))
+        refused(channel)
+    assert sorted(seen.reasons) == ["invalid_request"] * 3 + ["overloaded"]
 
 
 def test_overload_comes_with_the_time_to_wait(channel):

@@ -99,6 +99,53 @@ def test_bodies_that_are_no_request_are_refused_in_openais_shape(http, body, sta
     assert (answer.status_code, error["code"]) == (status, code) and set(error) == {"message", "type", "param", "code"}
 
 
+def refusals(http):
+    found = re.search(r'^videogen_refusals_total{reason="invalid_request"} (.*)$', http.get("/metrics").text, re.M)
+    return float(found[1])
+
+
+JSON_TYPE = {"content-type": "application/json"}
+REFUSED = [
+    ({"json": {**WISH, "size": "1x1"}}, "size"),
+    ({"json": {**WISH, "seconds": "x"}}, "seconds"),
+    ({"content": "{", "headers": JSON_TYPE}, "body"),
+    ({"json": {"prompt": "x" * 4_001}}, "prompt"),
+    ({"json": {}}, "prompt"),
+    ({"json": {**WISH, "webhook_url": "http://10.0.0.1"}}, "webhook_url"),
+    ({"json": {**WISH, "input_reference": "a file"}}, "input_reference"),
+]
+
+
+@pytest.mark.parametrize(("given", "field"), REFUSED, ids=[field for _, field in REFUSED])
+def test_every_refusal_is_counted_and_logged_once(http, server, given, field):
+    before, logged = refusals(http), server.log.read_text().count("request refused")
+    answer = http.post("/v1/videos", **given)
+    assert answer.status_code == 400 and field in answer.json()["error"]["message"]
+    assert refusals(http) == before + 1
+    assert server.log.read_text().count("request refused") == logged + 1
+
+
+def test_json_without_its_type_is_told_so(http):
+    typed = {"content-type": "application/x-www-form-urlencoded"}  # as curl -d sends it
+    answer = http.post("/v1/videos", content='{"prompt": "a ring"}', headers=typed)
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "content-type"
+    assert "application/json" in answer.json()["error"]["message"]
+
+
+def test_a_list_goes_on_only_after_what_the_caller_has_had(http):
+    first, second = (http.post("/v1/videos", json=WISH).json()["id"] for _ in range(2))
+    http.delete(f"/v1/videos/{second}")
+    listed = http.get("/v1/videos", params={"after": second, "limit": 1}).json()["data"]
+    assert [one["id"] for one in listed] == [first]
+    for unknown in ("zzz", ""):
+        answer = http.get("/v1/videos", params={"after": unknown})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "after"
+
+
+def test_the_root_leads_to_the_page(http):
+    assert http.get("/", follow_redirects=True).url.path == "/docs"
+
+
 def test_a_body_without_a_length_is_bounded_too(http):
     answer = http.post("/v1/videos", content=(b"x" * 10_000 for _ in range(20)))
     assert answer.status_code == 413

@@ -16,7 +16,8 @@ from videogen.errors import InvalidRequest, VideogenError
 from videogen.serving.access import Access, Scope, require
 from videogen.serving.grpc.errors import abort
 from videogen.serving.grpc.malformed import Malformed
-from videogen.serving.limits import Limits
+from videogen.serving.limits import Limits, Verb
+from videogen.serving.observing import reason_of
 from videogen.serving.service import Service
 from videogen.serving.tracing import TRACEPARENT, called_with
 
@@ -32,10 +33,10 @@ class Face:
         self.service, self.access, self.limits = service, access, limits
 
 
-def answers(scope: Scope = "user", *, reads: bool = False) -> Callable[[Method], Method]:
+def answers(scope: Scope = "user", *, reads: Verb | None = None) -> Callable[[Method], Method]:
     """Makes `method(self, request, context, caller)` a gRPC method for keys with `scope`; our errors end the call.
 
-    One that `reads` takes a look out of what the caller may have.
+    One that `reads` takes a look, or a cancellation, out of what the caller may have.
     """
 
     def wrap(method: Method) -> Method:
@@ -46,13 +47,15 @@ def answers(scope: Scope = "user", *, reads: bool = False) -> Callable[[Method],
                 header = metadata(context, "authorization")
                 caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
                 require(caller, scope)
-                if reads:
-                    self.limits.read(caller)
+                if reads is not None:
+                    self.limits.read(caller, reads)
                 if isinstance(request, Malformed):
                     raise InvalidRequest("message", f"{request.size} bytes", "a message of videogen.v1")
                 refuse_unknown(request)
                 return await method(self, request, context, caller)
             except VideogenError as error:
+                if (reason := reason_of(error)) is not None:
+                    self.service.observer.refused(reason)
                 return await abort(context, error)
             except Exception:  # a fault of ours, whose text is not the client's
                 logger.exception("%s failed", type(request).__name__)

@@ -2,15 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from videogen import errors
 from videogen.errors import VideogenError
+from videogen.serving.observing import reason_of
 
 
 class Answer(Response):
@@ -46,6 +48,8 @@ KINDS = {
     429: "rate_limit_error",
 }
 """OpenAI's `type` by status; what is not named is the client's or the server's error."""
+NOT_ALLOWED = (400, 408, 413)
+"""Statuses of HTTP's own refusals of what was sent; others tell of a video."""
 
 
 def refusal(
@@ -98,17 +102,22 @@ def of_http(error: HTTPException) -> Answer:
     return refusal(error.status_code, code, str(error.detail), headers=error.headers)
 
 
-def of_parameters(problems: Sequence[Any]) -> Answer:
-    """How a parameter in the query or a header that is not allowed is told."""
-    first = problems[0]
-    name = str(first["loc"][-1])
-    return refusal(400, "invalid_value", f"{name}: got {str(first['input'])[:100]!r}; {first['msg']}", name)
-
-
-async def on_error(_: Request, error: Exception) -> Response:
-    """The handler for our tree of errors."""
+async def on_error(request: Request, error: Exception) -> Response:
+    """The handler for our tree of errors: whatever is refused is counted here."""
     assert isinstance(error, VideogenError)
+    is_ours = isinstance(error, Refused) and error.status in NOT_ALLOWED
+    if (reason := "invalid_request" if is_ours else reason_of(error)) is not None:
+        request.app.state.service.observer.refused(reason)
     return of_error(error)
+
+
+async def on_parameters(request: Request, error: Exception) -> Response:
+    """The handler for a parameter in the query or a header that is not allowed."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    request.app.state.service.observer.refused("invalid_request")
+    return refusal(400, "invalid_value", f"{name}: got {str(first['input'])[:100]!r}; {first['msg']}", name)
 
 
 def _retry(seconds: float) -> dict[str, str]:

@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from videogen.errors import VideogenError
 from videogen.serving.access import Access
@@ -36,21 +36,21 @@ def create_app(
     for router in (videos.router, offers.unsupported, offers.models, health.router):
         app.router.routes.extend(router.routes)  # as they are: a router that is included looks at all of them twice
     app.add_exception_handler(VideogenError, answers.on_error)
-    app.add_exception_handler(RequestValidationError, _on_parameters)
+    app.add_exception_handler(RequestValidationError, answers.on_parameters)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(Exception, _on_fault)
     app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.add_api_route("/", _root, include_in_schema=False)
     return app
+
+
+async def _root() -> Response:
+    return RedirectResponse("/docs")
 
 
 async def _docs(request: Request) -> Response:
     return HTMLResponse(page(request.app.openapi()))
-
-
-async def _on_parameters(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return answers.of_parameters(list(error.errors()))
 
 
 async def _on_http(_: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Message
 
 from videogen.errors import InvalidRequest
@@ -39,8 +39,6 @@ async def read_fields(request: Request) -> dict[str, Any]:
             return _typed(await _form(bounded)) if is_form else _json(await bounded.body())
     except TimeoutError as error:
         raise Refused(408, "body_too_slow", f"the body took more than {BODY_S:g} s to come") from error
-    except ClientDisconnect as error:
-        raise Refused(400, "client_gone", "the client went away while it sent the body") from error
 
 
 class _Bounded:
@@ -95,6 +93,9 @@ async def _form(request: Request) -> dict[str, Any]:
         raise InvalidRequest(
             "body", "a form that cannot be read", f"a form with at most {MAX_FIELDS} fields: {told}"
         ) from (error)
+    if form and next(iter(form)).lstrip().startswith("{"):
+        kind = "application/x-www-form-urlencoded"
+        raise InvalidRequest("content-type", kind, "application/json, for a body that looks like JSON")
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
         plain = FILE if isinstance(value, UploadFile) else value
