@@ -1,6 +1,6 @@
 """`videogen store migrate`, `compare`, `repair` and `cut-over`: from one store to another, or two at once."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +33,14 @@ def migrate(
             show_default=False,
         ),
     ] = None,
+    into_used: Annotated[
+        bool, typer.Option("--into-used", help="--to holds records of its own: keep them, and add what it lacks.")
+    ] = False,
 ) -> None:
     """Copy a store to another backend: every record with its map and its expiry.
+
+    A store in use is refused as a target. With --into-used it is added to: what it holds stays, and what both hold and
+    differs is listed.
 
     Start it again if it was broken off: what is there and the same is left alone. A first pass may run while the source
     is in use; make the last one while nothing writes, then point VIDEOGEN_STORE_URL to the new store. The old one is
@@ -45,11 +51,14 @@ def migrate(
     service filled. What has no place here is counted and listed, and the command ends with code 1.
     """
     if layout is not None:
+        if into_used:
+            raise InvalidRequest("--into-used", "with --layout", "without: that adds to what --to holds by itself")
         _take_in(source, target, verify, layout)
         return
     from videogen.store.backends.catalog import open_existing, open_records
     from videogen.store.moving.migration import compare
-    from videogen.store.moving.migration import migrate as copy
+    from videogen.store.moving.target import has_joined, source_name
+    from videogen.store.moving.target import migrate as copy
 
     if source == target:
         raise InvalidRequest("--to", target, "another store than --from")
@@ -57,14 +66,25 @@ def migrate(
         if not any(old.names()):
             raise InvalidRequest("--from", source, "a store that holds records; this one holds none")
         with closing(open_records(target)) as new:
-            found = watched("copying", lambda tell: copy(old, new, tell))
+            name = source_name(old, _in_full(source))
+            found = watched("copying", lambda tell: copy(old, new, name, tell, into_used))
             typer.echo(
                 f"{found.copied:,} records copied, {found.same:,} were there already, {found.gone:,} expired meanwhile"
             )
+            kept, joined = found.different, has_joined(new, name)
+            _tell("stays as --to has it", kept)
+            found = replace(found, different=())
             if verify:
-                found = watched("comparing", lambda tell: compare(old, new, tell))
+                found = watched("comparing", lambda tell: compare(old, new, tell, joined))
                 typer.echo(f"{found.same:,} of {found.seen - found.gone:,} records are the same ({_by_kind(found)})")
+                found = replace(found, different=tuple(one for one in found.different if one not in kept))
     _end(found)
+
+
+def _in_full(url: str) -> str:
+    """The same for a folder however it is written."""
+    scheme, _, rest = url.partition(":")
+    return f"{scheme}:{Path(rest.removeprefix('//')).resolve()}" if scheme == "embedded" else url
 
 
 def _take_in(source: str, target: str, verify: bool, name: str) -> None:
@@ -169,11 +189,17 @@ def _two(url: str | None) -> "Generator[DualRecordStore]":
 
 
 def _end(found: "Tally", damaged: str = "cannot be read") -> None:
-    for what, names in ((damaged, found.damaged), ("differs", found.different)):
-        for name in names[:LISTED]:
-            typer.echo(f"{what}: {name}", err=True)
+    _tell(damaged, found.damaged)
+    _tell("differs", found.different)
     if not found.is_clean:
         raise typer.Exit(1)
+
+
+def _tell(what: str, names: Sequence[str]) -> None:
+    for name in names[:LISTED]:
+        typer.echo(f"{what}: {name}", err=True)
+    if len(names) > LISTED:
+        typer.echo(f"{what}: {len(names) - LISTED:,} more", err=True)
 
 
 def watched(what: str, work: "Callable[[Progress], Tally]") -> "Tally":

@@ -1,6 +1,5 @@
 """`videogen store replicate`: passes of a replicator one after the other, with a line for each."""
 
-import hashlib
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -31,13 +30,12 @@ def replicate(
     """
     from videogen.store.backends.catalog import open_existing, open_records
     from videogen.store.moving.replication import Replicator
+    from videogen.store.moving.target import source_name
 
     if source == target:
         raise InvalidRequest("--to", target, "another store than --from")
     with closing(open_existing(source)) as old, closing(open_records(target)) as new:
-        # Two stores may share a server, and a password is not told to whoever reads the second store.
-        name = f"{old.facts().where} {hashlib.sha256(source.encode()).hexdigest()[:8]}"
-        _follow(Replicator(old, new, name), None if once else every, from_start)
+        _follow(Replicator(old, new, source_name(old, source)), None if once else every, from_start)
 
 
 def _follow(replicator: "Replicator", every_s: float | None, from_start: bool) -> None:

@@ -57,6 +57,36 @@ def copy_record(name: Name, source: RecordStore, record: Record, target: RecordS
     return target.write(Write(*name, (*last, *more), "never", still_mine, ttl)) is not None
 
 
+def join_record(name: Name, source: RecordStore, target: RecordStore) -> bool:
+    """Adds entries that only the source's map has to the target's, which loses none. False if there was none to add."""
+    entries, has_joined = lacking(name, source, target), False
+    while part := tuple(MapPut(*entry) for entry in itertools.islice(entries, PAGE)):
+        if target.write(Write(*name, part, "never")) is None:  # it expired since it was read
+            break
+        has_joined = True
+    return has_joined
+
+
+def lacking(
+    name: Name, source: RecordStore, target: RecordStore, or_differs: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Entries of the source's map whose keys the target's does not have, or has with another value."""
+    held = _entries(target, name)
+    old = next(held, None)
+    for key, value in _entries(source, name):
+        while old is not None and old[0] < key:
+            old = next(held, None)
+        is_there = old is not None and old[0] == key
+        if not is_there or (or_differs and old != (key, value)):
+            yield key, value
+
+
+def has_content(record: Record, other: Record) -> bool:
+    """Do both hold the same beside their maps and heads?"""
+    here, there = ({k: v for k, v in one.bins.items() if k not in (REVISION, LAST_WRITE)} for one in (record, other))
+    return here == there and record.payload == other.payload
+
+
 def _content(record: Record, other: Read) -> list[Operation]:
     there = {REVISION, LAST_WRITE} | (other.bins.keys() if isinstance(other, Record) else set())
     operations: list[Operation] = [Set(stale, None) for stale in sorted(there - record.bins.keys())]

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from videogen.errors import RecordDamaged
-from videogen.store.moving.copying import OWN_KINDS, PAGE, Name, Read, copy_record
+from videogen.store.moving.copying import (
+    OWN_KINDS,
+    PAGE,
+    Name,
+    Read,
+    copy_record,
+    has_content,
+    join_record,
+    lacking,
+)
 from videogen.store.primitives import Record, RecordStore
 
 BATCH = 64
@@ -52,31 +61,41 @@ class Tally:
 Progress = Callable[[Tally], None]
 
 
-def migrate(source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
-    """Copies every record of `source` to `target`; what `target` holds beside them stays.
+def copy(
+    source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None, joined: bool = False
+) -> Tally:
+    """Every record of `source` in `target`, which holds nothing else that counts: records of both become the source's.
+
+    `joined`: it does. Then what both hold stays as it is in the target, and `different` names what so is not the
+    source's; of records that differ by their maps alone, the target's gets the entries that it lacks.
 
     Memory is bounded by a batch of records and a page of a map. Damaged records are counted and left out.
     """
-    pair = Pair(source, target)
+    pair = Pair(source, target, joined)
 
-    def copy(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
-        done = copy_record(name, source, record, target, other)
-        return replace(tally, copied=tally.copied + done)
+    def one(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
+        if joined and isinstance(other, Record):
+            has_joined = has_content(record, other) and join_record(name, source, target)
+            tally = replace(tally, copied=tally.copied + has_joined)
+            return tally if pair.is_same(name, record, other) else tally.with_different(name)
+        return replace(tally, copied=tally.copied + copy_record(name, source, record, target, other))
 
     def end(tally: Tally) -> None:
         target.flush()
         on_progress(tally)
 
-    return pair.walk(copy, end)
+    return pair.walk(one, end)
 
 
-def compare(source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None) -> Tally:
-    """Digests of every record of `source` against `target`'s; changes nothing."""
+def compare(
+    source: RecordStore, target: RecordStore, on_progress: Progress = lambda tally: None, joined: bool = False
+) -> Tally:
+    """Digests of every record of `source` against `target`'s, whose maps may hold more if `joined`; changes nothing."""
 
     def count(tally: Tally, name: Name, record: Record, other: Read) -> Tally:
         return tally.with_different(name)
 
-    return Pair(source, target).walk(count, on_progress)
+    return Pair(source, target, joined).walk(count, on_progress)
 
 
 def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
@@ -85,10 +104,11 @@ def _and(names: tuple[str, ...], name: Name) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two stores, one of which is compared with the other."""
+    """Two stores, one of which is compared with the other. `joined`: that one has more, in its maps too."""
 
     source: RecordStore
     target: RecordStore
+    joined: bool = False
 
     def walk(self, differs: Callable[[Tally, Name, Record, Read], Tally], on_batch: Progress) -> Tally:
         """Every record of the source; `differs` deals with one that the target does not hold as it is."""
@@ -113,6 +133,9 @@ class Pair:
                 yield [((kind, key), *pair) for key, *pair in zip(keys, *sides, strict=True)]
 
     def is_same(self, name: Name, record: Record, other: Read) -> bool:
+        if self.joined and isinstance(other, Record):
+            left = lacking(name, self.source, self.target, or_differs=True)
+            return has_content(record, other) and next(left, None) is None
         if not isinstance(other, Record) or not _expire_together(record, other):
             return False
         return _digest(self.source, name, record) == _digest(self.target, name, other)
