@@ -45,7 +45,7 @@ class InvalidRequest(VideogenError):
     """A field of a request is not allowed. Names the field, what was given, and what is allowed."""
 
     def __init__(self, field: str, given: object, allowed: str) -> None:
-        shown = repr(given)
+        shown = "nothing" if given is None else repr(given)
         if len(shown) > 120:
             length = len(given) if isinstance(given, str) else len(shown)
             shown = f"{shown[:100]}… ({length:,} characters)"

@@ -206,7 +206,8 @@ def _tell(measured: "Measured", slo: float | None, objective: float) -> None:
         console.print(f"{times:,} without a video: {why}", markup=False)
     if slo:
         spent = measured.budget_spent(slo, objective)
-        console.print(f"error budget: {spent:.0%} spent; {100 * objective:.4g} % shall be answered within {slo:g} s")
+        told = f"{spent:.0%} spent" if spent <= 1 else f"overspent, {spent:,.1f} times what there is"
+        console.print(f"error budget: {told}; {100 * objective:.4g} % shall be answered within {slo:g} s")
     share, late = f"{measured.cpu_share:.0%} of a core", f"{1000 * measured.late_p99:.1f} ms late at most in 99 of 100"
     each = 1000 * measured.cpu_s / max(1, len(measured.taken))
     console.print(f"generator: {late}, {share}, {each:.2f} ms of CPU a request")

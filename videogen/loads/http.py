@@ -97,9 +97,13 @@ class Connection(asyncio.Protocol):
 
 
 class Http:
-    """Connections to the service at `url`, reused, the latest first. Raises InvalidRequest for a URL that is none."""
+    """Connections to the service at `url` (http:// if it has no scheme), reused, the latest first.
+
+    Raises InvalidRequest for a URL that is none.
+    """
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
+        url = url if "://" in url else f"http://{url}"
         parts = urlsplit(url)
         try:
             port = parts.port
