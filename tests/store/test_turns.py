@@ -109,6 +109,37 @@ def test_a_tenant_s_flood_of_one_priority_does_not_hold_up_its_other():
     assert order(store)[0] == urgent and store.position(urgent) == 0
 
 
+def test_what_is_spread_over_the_priorities_and_then_changed_takes_as_many_shares_as_what_came_with_one():
+    store = memory_store()
+    flood = [store.submit(asked("flood", priority)).id for priority in WAITS_S for _ in range(10)]
+    for one in flood:
+        store.plan(one, {"priority": "interactive"})
+    turns = sorted(int(store.request(one).turn) for one in flood)
+    assert [turn - turns[0] for turn in turns] == [round(1000 * SHARE_S * number) for number in range(30)]
+
+
+def test_requests_that_waited_keep_their_age_when_they_are_changed_and_take_a_share_each():
+    clock = Clock()
+    store = memory_store(clock)
+    first, second = (store.submit(asked("a", "batch")).id for _ in range(2))
+    clock.pass_(3600)
+    fresh = store.submit(asked("b", "interactive")).id
+    for one in (second, first):
+        store.plan(one, {"priority": "interactive"})
+    assert set(order(store)[:2]) == {first, second} and order(store)[2] == fresh
+    turns = sorted(int(store.request(one).turn) / 1000 for one in (first, second))
+    assert all(turn >= clock() - 3600 + number * SHARE_S for number, turn in enumerate(turns))
+
+
+def test_what_is_changed_to_and_fro_gets_nowhere_before_where_it_came():
+    store = memory_store()
+    ids = [store.submit(asked("a", "interactive")).id for _ in range(3)]
+    came = store.request(ids[2]).turn
+    for priority in ("batch", "interactive", "standard", "interactive"):
+        store.plan(ids[2], {"priority": priority})
+    assert store.request(ids[2]).turn >= came and order(store) == ids
+
+
 def test_an_idle_tenant_s_clock_is_forgotten():
     clock = Clock()
     store = memory_store(clock)

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from videogen.errors import StoreConflict
-from videogen.requests import AcceptedRequest
+from videogen.requests import AcceptedRequest, Request
 from videogen.store.contention import until_swapped
 from videogen.store.primitives import Condition, Is, Record, RecordStore, Set, Write, every
 from videogen.store.queue import LIVE, RequestQueue
 from videogen.store.records import RequestRecord
-from videogen.store.turns import moved
 
 
 class Forking:
@@ -37,10 +36,17 @@ class Forking:
         return self._change(request_id, changed)
 
     def plan(self, request_id: str, fields: Mapping[str, str | float]) -> RequestRecord:
-        """Changes priority, deadline or both. A priority moves it in its line, as if it had come with that.
+        """Changes priority, deadline or both. A priority moves it in its line: see `Turns.move`.
 
         Raises RecordNotFound, or StoreConflict for one that has ended.
         """
+
+        turns: dict[str, str] = {}
+
+        def moved(record: RequestRecord, request: Request) -> str:  # one share, however often the change is tried
+            if record.turn not in turns:
+                turns[record.turn] = self.queue.moved(record, request)
+            return turns[record.turn]
 
         def changed(record: RequestRecord, accepted: AcceptedRequest) -> RequestRecord:
             request = accepted.request.model_copy(update=dict(fields))
@@ -48,7 +54,7 @@ class Forking:
                 record,
                 accepted=accepted.model_copy(update={"request": request}),
                 priority=request.priority,
-                turn=moved(record.turn, record.priority, request.priority),
+                turn=record.turn if request.priority == record.priority else moved(record, request),
                 deadline_at=None if request.deadline is None else record.submitted_at + request.deadline,
             )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
-from videogen.requests import AcceptedRequest, Lane
+from videogen.requests import AcceptedRequest, Lane, Request
 from videogen.store.backends.clock import boot_seconds
 from videogen.store.contention import until_swapped
 from videogen.store.generations import Generations, GenerationState, noted
@@ -233,6 +233,11 @@ class RequestQueue:
         """Where a request would stand if it were submitted now."""
         request = accepted.request
         return self.turns.next(request.tenant, request.lane, request.priority, self.records.now())
+
+    def moved(self, record: RequestRecord, request: Request) -> str:
+        """Where a request comes to stand that is asked with another priority; takes a share."""
+        now = self.records.now()
+        return self.turns.move(record.turn, record.priority, request, record.submitted_at, now)
 
     def is_answered(self, accepted: AcceptedRequest) -> bool:
         """Is the video of a request there?"""

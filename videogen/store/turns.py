@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 
 from videogen.errors import StoreConflict
-from videogen.requests import Lane, Priority
+from videogen.requests import Lane, Priority, Request
 from videogen.store.contention import until_swapped
 from videogen.store.pace import Pace
 from videogen.store.primitives import Is, RecordStore, Set, Write
@@ -45,11 +45,21 @@ class Turns:
         self.records, self.weights, self.pace = records, weights, pace
         self._shares: dict[Lane, tuple[float, float]] = {}
 
-    def take(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
-        """The next turn of a request that came `now`, as a text that sorts by time."""
+    def take(self, tenant: str, lane: Lane, priority: Priority, now: float, came: float | None = None) -> str:
+        """The next turn of a request that came `now`, or when it `came`, as a text that sorts by time."""
         share = self._share_s(lane, now) / self.weights.get(tenant, 1.0)
-        start = self._start(f"{tenant}.{lane}.{priority}", share, now)
+        start = self._start(f"{tenant}.{lane}.{priority}", share, now, now if came is None else came)
         return _turn(start, priority)
+
+    def move(self, turn: str, before: Priority, request: Request, came: float, now: float) -> str:
+        """The turn of a request that had `turn` at another priority and takes its tenant's next share at this one.
+
+        It stands behind the shares that it stood behind before, and behind those that the tenant has taken here.
+        """
+        if not turn:
+            return turn
+        moved = int(turn) + round(1000 * (WAITS_S[request.priority] - WAITS_S[before]))
+        return max(f"{moved:0{DIGITS}d}", self.take(request.tenant, request.lane, request.priority, now, came))
 
     def next(self, tenant: str, lane: Lane, priority: Priority, now: float) -> str:
         """The turn that `take` would give, which is not taken."""
@@ -63,8 +73,8 @@ class Turns:
             self._shares[lane] = now, share
         return share
 
-    def _start(self, name: str, share: float, now: float) -> float:
-        """`now`, or as long after it as the tenant has taken shares ahead; takes one more.
+    def _start(self, name: str, share: float, now: float, came: float) -> float:
+        """When it `came`, or as long after that as the tenant has taken shares ahead; takes one more.
 
         Under too much contention a request gets the time at which it came: nobody is worse off for it.
         """
@@ -72,9 +82,9 @@ class Turns:
         def attempt() -> float | None:
             record = self.records.read(self.kind, name)
             until = record.number("until") if record and "until" in record.bins else None
-            start = now if until is None else max(now, until)
+            start = came if until is None else max(came, until)
             ahead = start + share
-            write = Write(self.kind, name, (Set("until", ahead),), "only", ttl=ahead - now + IDLE_S)
+            write = Write(self.kind, name, (Set("until", ahead),), "only", ttl=max(ahead, now) - now + IDLE_S)
             if record is not None:
                 held = Is("until", record.bins.get("until"))
                 write = Write(self.kind, name, write.operations, "never", held, write.ttl)
@@ -83,12 +93,7 @@ class Turns:
         try:
             return until_swapped(attempt, f"turns {name}")
         except StoreConflict:
-            return now
-
-
-def moved(turn: str, before: Priority, after: Priority) -> str:
-    """The turn of a request that had `turn` at one priority, had it come with another: no share is taken for it."""
-    return f"{int(turn) + round(1000 * (WAITS_S[after] - WAITS_S[before])):0{DIGITS}d}" if turn else turn
+            return came
 
 
 def _turn(start: float, priority: Priority) -> str:
