@@ -130,6 +130,7 @@ class WebhookSender:
             await self._in_store(lambda: self.webhooks.end(turn, "dead", attempts, error))
         else:
             pause = self.pauses_s[attempts - 1] * random.uniform(0.9, 1.1)
+            log.info("webhook of video %s failed (call %d), next in %.0f s: %s", webhook.id, attempts, pause, error)
             await self._in_store(lambda: self.webhooks.later(turn, pause, attempts, turn.waited))
 
     async def _miss(self, turn: Turn) -> None:
