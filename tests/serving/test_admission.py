@@ -1,10 +1,13 @@
 """What is admitted: by what stands before a request in the store, and how fast all replicas together answer."""
 
+import threading
+
 import pytest
 
 from tests.serving.in_process import CALLER, run, served
 from tests.store.builders import DIGEST, Clock, accepted, memory_store
 from videogen.errors import Overloaded
+from videogen.serving import admission as looking_ahead
 from videogen.serving.admission import Admission, Pace, ServiceLimits
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.reporting import ended
@@ -146,6 +149,40 @@ def test_the_line_is_read_once_in_a_while_however_many_come():
     for seed in range(1, 100):
         one.check(asked(seed))
     assert len(reads) <= 40, "one look, should this machine have been slow"
+
+
+def test_while_the_line_is_read_nobody_waits_for_it_and_what_comes_and_goes_counts(store, monkeypatch):
+    one, read, gate, in_time = admission(store), threading.Event(), threading.Event(), []
+    one.check(asked(99))
+    monkeypatch.setattr(looking_ahead, "LOOK_S", 0.0)
+    line = store.line
+
+    def slow(*given):
+        found = line(*given)
+        read.set()
+        in_time.append(gate.wait(10))
+        return found
+
+    monkeypatch.setattr(store, "line", slow)
+    looking = threading.Thread(target=one.place, args=(store.submit(asked(98)),))
+    looking.start()
+    assert read.wait(10)
+    records = fill(store, 51)
+    for record in records:
+        one.entered(record)
+    for record in records[:20]:
+        one.ended(ended(record.accepted, "completed", 0.0))
+    with pytest.raises(Overloaded):
+        one.check(asked(99))
+    monkeypatch.setattr(looking_ahead, "LOOK_S", 60.0)
+    gate.set()
+    looking.join(10)
+    assert in_time == [True], "it was waited for"
+    with pytest.raises(Overloaded):
+        one.check(asked(99))
+    for record in records[20:35]:
+        one.ended(ended(record.accepted, "completed", 0.0))
+    one.check(asked(99))
 
 
 def test_a_service_refuses_what_its_queue_has_no_time_for_and_says_when_to_come_again():

@@ -61,6 +61,8 @@ class Admission(Observer):
         self.store, self.limits, self.own = store, limits, own
         self._keys: list[str] = []
         self._entered: dict[str, str] = {}
+        self._since: dict[str, str] | None = None
+        """What entered while the line is read, None if it is not."""
         self._ended: deque[str] = deque(maxlen=MOST_COUNTED)
         self._others: list[Server] = []
         self._looked_at = -math.inf
@@ -95,8 +97,10 @@ class Admission(Observer):
         """A request was submitted here."""
         if record.is_live and record.lane == LANE:
             with self._changing:
-                self._entered[record.id] = record.turn + record.id
-                insort(self._keys, self._entered[record.id])
+                key = self._entered[record.id] = record.turn + record.id
+                insort(self._keys, key)
+                if self._since is not None:
+                    self._since[record.id] = key
 
     def ended(self, job: Ended) -> None:
         """A job ended here, of whichever replica it was."""
@@ -104,7 +108,7 @@ class Admission(Observer):
 
     def _take_off(self) -> None:
         with self._changing:
-            while self._ended:
+            while self._ended and self._since is None:
                 key = self._entered.pop(self._ended.popleft(), "")
                 place = bisect_left(self._keys, key)
                 if self._keys[place : place + 1] == [key]:
@@ -150,11 +154,18 @@ class Admission(Observer):
             per_second = own.server.per_second + sum(one.per_second for one in self._others)
             most = min(MOST_COUNTED, round(MARGIN * self.limits.most_work_s * per_second) + 100)
             with self._changing:
-                self._keys = self.store.line(LANE, most).keys
-                counted = set(self._keys)
-                self._entered = {name: key for name, key in self._entered.items() if key in counted}
+                self._since, before = {}, dict(self._entered)
+            keys = self.store.line(LANE, most).keys
+            counted = set(keys)
+            still = {name: key for name, key in before.items() if key in counted}
+            with self._changing:
+                for key in self._since.values():
+                    if key not in counted:
+                        insort(keys, key)
+                self._keys, self._entered = keys, still | self._since
             self._looked_at = time.monotonic()
         finally:
+            self._since = None
             self._looking.release()
 
 
