@@ -77,6 +77,10 @@ def test_looks_have_buckets_of_their_own_by_key_and_by_tenant_on_each_replica(st
     with pytest.raises(RateLimited, match="tenant acme may look"):
         limits.read(second)
     limits.read(stranger)
+    limits.read(first, "cancel")  # who may look no more may still end what is made
+    limits.read(first, "cancel")
+    with pytest.raises(RateLimited, match=f"key {first.key_id} may cancel"):
+        limits.read(first, "cancel")
     limits_of(store, tenant_reads=THREE_AND_NO_MORE).read(first)
     assert asyncio.run(limits.take(first)).headers() == {}, "what is asked for is counted elsewhere"
 

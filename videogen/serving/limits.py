@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Literal
 
 from videogen.errors import InvalidRequest, RateLimited, StoreConflict
 from videogen.serving.access import Access
@@ -20,6 +21,7 @@ from videogen.settings import ServingLimits
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.rate_limits import Decision, RateLimit, RateLimits
 
+Verb = Literal["look", "cancel"]
 CONTENDED_S = 1.0
 """What a caller is told to wait whose bucket so many others take from that it could not be written."""
 
@@ -75,13 +77,13 @@ class Limits:
         ]
         return min(left, key=lambda one: one.remaining, default=Allowance())
 
-    def read(self, caller: Caller) -> Allowance:
+    def read(self, caller: Caller, verb: Verb = "look") -> Allowance:
         """One look out of the key's bucket, then out of the tenant's, as `take`; the store is not asked.
 
-        Raises RateLimited, with its headers.
+        Who has looked too often may still cancel, as often again. Raises RateLimited, with its headers.
         """
         left = [
-            self._judged(name, limit, self._reads.take(name, limit), "look")
+            self._judged(name, limit, self._reads.take(f"{verb} {name}", limit), verb)
             for name, limit in (
                 (f"key {caller.key_id}", self.settings.key_reads if caller.key_id else None),
                 (f"tenant {caller.tenant}", self.settings.tenant_reads),

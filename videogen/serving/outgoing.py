@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -21,6 +22,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 MAX_URL_CHARACTERS = 2_048
 MAX_REDIRECTS = 3
 RESOLVE_S = 5.0
+LOOK_UPS = 8
+"""At once; a slow resolver keeps nothing else waiting."""
 CALL_S = 10.0
 """Until a connection, and between two parts of an answer."""
 POST_S = 60.0
@@ -40,10 +43,10 @@ class Target:
     address: str
 
 
-async def resolve(host: str, port: int) -> list[str]:
+def resolve(host: str, port: int) -> list[str]:
     """What the system's resolver says."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         return []
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -66,13 +69,17 @@ def is_public(address: str) -> bool:
 class Outgoing:
     """Sends to addresses that callers name. `allowed` hosts may be private and may speak plain http.
 
-    `trust` decides whose certificates count, by default the system's.
+    `resolver` is the system's, and `trust`, which decides whose certificates count, too, unless given.
     """
 
     def __init__(
-        self, allowed: frozenset[str] = frozenset(), resolver: Resolver = resolve, trust: ssl.SSLContext | None = None
+        self,
+        allowed: frozenset[str] = frozenset(),
+        resolver: Resolver | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
-        self.allowed, self.resolver = allowed, resolver
+        self.allowed, self.resolver = allowed, resolver or self._resolve
+        self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="videogen-names")
         # No proxy from the environment: it would resolve the name a second time.
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # one caller's would go to another's receiver
         self._client = httpx.AsyncClient(trust_env=False, timeout=CALL_S, verify=trust or True, cookies=no_cookies)
@@ -93,6 +100,9 @@ class Outgoing:
         if not addresses:
             raise InvalidRequest(field, url, "a URL whose host can be resolved")
         return Target(parsed, host, port, addresses[0])
+
+    async def _resolve(self, host: str, port: int) -> Sequence[str]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, resolve, host, port)
 
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
         try:
@@ -130,6 +140,7 @@ class Outgoing:
         return answer
 
     async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
         await self._client.aclose()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from videogen.errors import VideogenError
 from videogen.serving.readiness import Readiness
@@ -13,10 +14,10 @@ LOOK_S = 1.0
 
 async def watch_store(store: Store, readiness: Readiness) -> None:
     """Tells `readiness` whether the store is away, for ever; cancel it to stop."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="videogen-watch")  # all others may wait, for the store or a name
     while True:
         try:
-            # Not in the store's threads, which wait for it when it is away.
-            await asyncio.to_thread(store.records.now)
+            await asyncio.get_running_loop().run_in_executor(thread, store.records.now)
         except VideogenError as error:
             if readiness.away is None:
                 logger.error("the store is away: %s", error)

@@ -163,12 +163,15 @@ def test_looks_have_a_limit_of_their_own():
             await videos.List(pb.ListRequest())
             calls = [videos.Get(pb.GetRequest(id=job_id)), videos.List(pb.ListRequest())]
             calls += [videos.Content(pb.ContentRequest(id=job_id)).read()]
-            calls += [videos.Watch(pb.WatchRequest(id=job_id)).read(), videos.Delete(pb.DeleteRequest(id=job_id))]
+            calls += [videos.Watch(pb.WatchRequest(id=job_id)).read()]
             for call in calls:
                 code, details = await refused(call)
                 assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
                 assert details["ErrorInfo"].reason == "RATE_LIMITED" and details["RetryInfo"].retry_delay.seconds > 60
             assert (await videos.Submit(pb.SubmitRequest(spec=SPEC))).job.id
+            await videos.Cancel(pb.CancelRequest(id=job_id))
+            await videos.Delete(pb.DeleteRequest(id=job_id))
+            assert (await refused(videos.Delete(pb.DeleteRequest(id=job_id))))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
 
     run(test)
 

@@ -24,6 +24,7 @@ WISH = {"prompt": "a red ball moves left", "num_inference_steps": 3}
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MODELS = HEALTH.replace(b"/healthz", b"/v1/models")
 ASKS = b"POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+ENDS = (("POST", "/cancel"), ("DELETE", ""), ("DELETE", ""), ("DELETE", ""))
 SECONDS = 30.0
 
 
@@ -144,11 +145,13 @@ def test_looks_have_a_limit_of_their_own_and_say_what_is_left_of_it():
         left = [http.get(url + path).headers["x-ratelimit-remaining-requests"] for path in paths]
         assert left == ["2", "1", "0"]
         looks = [("GET", ""), *(("GET", f"/{video_id}{what}") for what in ("", "/content", "/events"))]
-        for method, path in (*looks, ("POST", f"/{video_id}/cancel"), ("DELETE", f"/{video_id}")):
+        for method, path in looks:
             refused = http.request(method, url + path)
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded"), path
             assert int(refused.headers["retry-after"]) > 60 and refused.headers["x-ratelimit-limit-requests"] == "3"
         assert http.post(url, json=WISH).status_code == 200, "what is asked for is counted elsewhere"
+        ends = [http.request(method, f"{url}/{video_id}{path}") for method, path in ENDS]
+        assert [one.status_code for one in ends] == [200, 200, 404, 429], "who may not look may still cancel"
 
 
 class Stuck(MemoryRecordStore):

@@ -1,8 +1,10 @@
 """Webhooks from a real server to a real receiver, verified with the openai package."""
 
 import json
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -13,8 +15,10 @@ from tests.serving.http.test_outgoing import receiver  # noqa: F401
 from tests.serving.running import ROOT, serving
 from tests.store.builders import accepted
 from videogen.errors import StoreUnavailable
-from videogen.serving import webhooks
+from videogen.serving import outgoing, webhooks
+from videogen.settings import ServingLimits
 from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.rate_limits import RateLimit
 from videogen.store.store import Store
 from videogen.store.webhooks import Webhook
 
@@ -78,13 +82,15 @@ def test_a_failed_call_is_repeated_with_the_same_id_until_it_is_taken(receiver):
     assert len({headers["webhook-id"] for _, headers, _ in receiver.seen}) == 1
 
 
-def test_calls_are_bounded_and_the_dead_are_listed(receiver):  # noqa: F811
+def test_calls_are_bounded_and_the_dead_are_listed(receiver, caplog):  # noqa: F811
+    caplog.set_level("INFO")
     receiver.answers |= {"/hook": 500, "/gone": 410}
     with running(pauses_s=(0.1, 0.1)) as server:
         video_id, gone = ask(server, receiver), ask(server, receiver, "/gone")
         dead = until(lambda: len(found := server.webhooks.list_dead()) == 2 and {one.id: one for one in found})
     assert (dead[video_id].attempts, dead[video_id].error) == (3, "answered 500")
     assert dead[gone].attempts == 1
+    assert f"webhook of video {video_id} failed (call 1), next in 0 s: answered 500" in caplog.text
     assert [path for path, _, _ in receiver.seen].count("/hook") == 3
 
 
@@ -142,6 +148,29 @@ def test_a_webhook_whose_request_never_comes_is_given_up(monkeypatch):
         server.webhooks.add(Webhook("never-accepted", "http://127.0.0.1/hook", "default"))
         (dead,) = until(server.webhooks.list_dead)
         assert (dead.id, dead.attempts) == ("never-accepted", 0) and "never accepted" in dead.error
+
+
+def test_names_are_looked_up_for_those_who_may_ask_and_a_slow_one_keeps_nobody_waiting(monkeypatch):
+    asked, gate, real = [], threading.Event(), socket.getaddrinfo
+
+    def look_up(host, *args, **kwargs):
+        if host != "slow.example":
+            return real(host, *args, **kwargs)
+        asked.append(host)
+        gate.wait(30)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    limits = ServingLimits(tenant=RateLimit.per_minute(0.01, burst=50))
+    with running(limits=limits) as server, ThreadPoolExecutor(51) as callers:
+        sent = WISH | {"webhook_url": "https://slow.example/hook"}
+        waiting = [callers.submit(httpx.post, f"{server.url}/v1/videos", json=sent, timeout=30) for _ in range(51)]
+        until(lambda: asked)
+        began = time.monotonic()
+        assert httpx.get(f"{server.url}/metrics", timeout=30).status_code == 200
+        assert time.monotonic() - began < outgoing.RESOLVE_S
+        gate.set()
+        assert sorted(one.result().status_code for one in waiting) == [400] * 50 + [429]
 
 
 class Failing(MemoryRecordStore):

@@ -34,7 +34,7 @@ class SessionFace(Face, SessionServiceServicer):
         session = await self.service.sessions.create(caller, plain(request.defaults))
         return session_service_pb2.CreateSessionResponse(session=wire.session(session))
 
-    @answers(reads=True)
+    @answers(reads="look")
     async def GetSession(
         self, request: session_service_pb2.GetSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.GetSessionResponse:
@@ -56,7 +56,7 @@ class SessionFace(Face, SessionServiceServicer):
         )
         return session_service_pb2.UpdateSessionResponse(session=wire.session(session))
 
-    @answers(reads=True)
+    @answers(reads="look")
     async def DeleteSession(
         self, request: session_service_pb2.DeleteSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.DeleteSessionResponse:

@@ -66,37 +66,41 @@ class VideoFace(Face, VideoServiceServicer):
         self, request: pb.GenerateRequest | pb.SubmitRequest, context: Context, caller: Caller
     ) -> VideoJob:
         if not request.HasField("spec"):
-            raise InvalidRequest("spec", None, "a VideoSpec")
+            raise InvalidRequest("spec", None, 'a VideoSpec, such as {"spec": {"prompt": "a red ring"}}')
         self.limits.check_prompt(request.spec.prompt)
         await self.limits.take(caller)
         return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context))
 
-    @answers(reads=True)
+    @answers(reads="look")
     async def Get(self, request: pb.GetRequest, context: Context, caller: Caller) -> pb.GetResponse:
         return pb.GetResponse(job=wire.job(await self.service.get(request.id, caller)))
 
-    @answers(reads=True)
+    @answers(reads="look")
     async def List(self, request: pb.ListRequest, context: Context, caller: Caller) -> pb.ListResponse:
         if not 0 <= request.page_size <= MOST_TO_A_PAGE:
             raise InvalidRequest("page_size", request.page_size, f"1 to {MOST_TO_A_PAGE}, or 0 for {PAGE}")
         order = "asc" if request.order == pb.LIST_ORDER_ASCENDING else "desc"
         after, limit = request.page_token or None, request.page_size or PAGE
-        page = await self.service.list(caller, after=after, limit=limit, order=order)
+        try:
+            page = await self.service.list(caller, after=after, limit=limit, order=order)
+        except InvalidRequest as error:
+            field = "page_token" if error.field == "after" else error.field
+            raise InvalidRequest(field, error.given, error.allowed) from error
         token = page.data[-1].id if page.has_more and page.data else ""
         return pb.ListResponse(jobs=map(wire.job, page.data), next_page_token=token, cut=page.is_cut)
 
-    @answers(reads=True)
+    @answers(reads="look")
     async def Watch(self, request: pb.WatchRequest, context: Context, caller: Caller) -> None:
         with self.limits.stream(caller):
             async with closing(self.service.watch(request.id, caller)) as changes:
                 async for job in changes:
                     await context.write(pb.WatchResponse(job=wire.job(job)))
 
-    @answers(reads=True)
+    @answers(reads="cancel")
     async def Cancel(self, request: pb.CancelRequest, context: Context, caller: Caller) -> pb.CancelResponse:
         return pb.CancelResponse(job=wire.job(await self.service.cancel(request.id, caller)))
 
-    @answers(reads=True)
+    @answers(reads="cancel")
     async def Delete(self, request: pb.DeleteRequest, context: Context, caller: Caller) -> pb.DeleteResponse:
         await self.service.delete(request.id, caller)
         return pb.DeleteResponse()
@@ -114,7 +118,7 @@ class VideoFace(Face, VideoServiceServicer):
         await self.limits.take(caller)
         return pb.RemixResponse(job=wire.job(await self.service.remix(request.id, request.prompt, caller)))
 
-    @answers(reads=True)
+    @answers(reads="look")
     async def Content(self, request: pb.ContentRequest, context: Context, caller: Caller) -> None:
         content = await self.service.content(request.id, caller)
         start, stop = request.start, request.stop if request.HasField("stop") else content.size

@@ -29,4 +29,11 @@ async def reader_of(request: Request, caller: Known) -> Caller:
     return caller
 
 
+async def canceller_of(request: Request, caller: Known) -> Caller:
+    """Takes a cancellation out of what the caller may have, as `reader_of` takes a look."""
+    request.state.allowance = request.app.state.limits.read(caller, "cancel").headers()
+    return caller
+
+
 Reading = Annotated[Caller, Depends(reader_of)]
+Cancelling = Annotated[Caller, Depends(canceller_of)]

@@ -11,7 +11,7 @@ from videogen.serving.http import content as contents
 from videogen.serving.http import schemas
 from videogen.serving.http.answers import Answer, Refused
 from videogen.serving.http.bodies import read_fields
-from videogen.serving.http.callers import Known, Reading
+from videogen.serving.http.callers import Cancelling, Known, Reading
 from videogen.serving.http.dialect import Asked, translate
 from videogen.serving.http.ended import ended
 from videogen.serving.http.events import events
@@ -44,14 +44,14 @@ async def _asked(request: Request, caller: Caller) -> Asked:
     asked = translate(given, chosen(await service_of(request).models(caller), given.get("model")))
     if isinstance(prompt := asked.fields.get("prompt"), str):
         request.app.state.limits.check_prompt(prompt)
-    if asked.webhook_url is not None:
-        await request.app.state.webhooks.check(asked.webhook_url, caller)
     return asked
 
 
 async def _submit(request: Request, asked: Asked, caller: Caller) -> VideoJob:
     key = request.headers.get("idempotency-key")
     await _take(request, caller)
+    if asked.webhook_url is not None:  # its name is looked up
+        await request.app.state.webhooks.check(asked.webhook_url, caller)
     return await service_of(request).submit(asked.fields, caller, key, asked.webhook_url)
 
 
@@ -132,14 +132,14 @@ async def retrieve(request: Request, video_id: VideoId, caller: Reading) -> Resp
 
 
 @router.delete("/{video_id}", response_model=schemas.VideoDeleted)
-async def delete(request: Request, video_id: VideoId, caller: Reading) -> Response:
+async def delete(request: Request, video_id: VideoId, caller: Cancelling) -> Response:
     """Forgets a video; one that is not finished is cancelled first."""
     await service_of(request).delete(video_id, caller)
     return Answer({"id": video_id, "object": "video.deleted", "deleted": True})
 
 
 @router.post("/{video_id}/cancel", response_model=schemas.Video)
-async def cancel(request: Request, video_id: VideoId, caller: Reading) -> Response:
+async def cancel(request: Request, video_id: VideoId, caller: Cancelling) -> Response:
     """Stops a job: `status` is then failed, `error.code` cancelled. One that has ended stays as it is."""
     return _shown(await service_of(request).cancel(video_id, caller))
 
