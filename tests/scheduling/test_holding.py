@@ -106,6 +106,16 @@ def test_callers_with_deadlines_miss_no_more_of_them(deadline_s):
         assert closed_loop(load, hold=True).missed <= closed_loop(load, hold=False).missed
 
 
+def test_what_took_steps_before_is_nobody_who_comes():
+    kept = holding(100)
+    scheduler = Scheduler(COSTS, holding=kept)
+    before = kept.forecast.rate("k", 60.0)
+    scheduler.add(Job("changed", "k", 4, steps_done=1), 60.0)
+    assert kept.forecast.rate("k", 60.0) == before
+    scheduler.add(Job("new", "k", 4), 60.0)
+    assert kept.forecast.rate("k", 60.0) > before
+
+
 def test_started_generations_are_held_for_callers_alone():
     kept = holding(100)
     assert kept.seconds("k", 1, 16, math.inf, 60) > 0

@@ -140,5 +140,6 @@ def test_what_cannot_be_published_is_told(count):
             claims = store.claim(sealed(store, count), "run", 60.0)
             told = await ends(service.admin.execute(leases(claims)))
             assert [(item.code, item.retry) for item in told] == [("not_published", True)] * count
+            assert service.work.speed.publish_s == 0, "nothing was published"
 
     run(test)

@@ -1,6 +1,8 @@
 """What becomes of work when the engine process dies, and dies again while it comes up: real processes, a real store."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -11,13 +13,24 @@ from pathlib import Path
 import pytest
 
 from tests.serving.in_process import CALLER, Heard, end_of, run, served, until
-from videogen.errors import StoreUnavailable
+from videogen.errors import EngineError, StoreUnavailable
 from videogen.requests import accept, parse_request
 from videogen.serving.changes import Changes
-from videogen.serving.engine.messages import EngineConfig, EngineJob, Progress, Synthetic
+from videogen.serving.engine.messages import (
+    Died,
+    EngineConfig,
+    EngineJob,
+    Loaded,
+    Progress,
+    Stats,
+    Synthetic,
+    VersionToLoad,
+)
+from videogen.serving.engine_process import EngineProcess
 from videogen.serving.in_hand import Making
 from videogen.serving.making import Maker
 from videogen.serving.preparing import synthetic
+from videogen.serving.reviving import Reviver
 from videogen.serving.service import Service
 from videogen.serving.suspects import MOST_DEATHS
 from videogen.serving.versions import Versions
@@ -139,6 +152,64 @@ def test_a_job_whose_deadline_passes_ends_as_expired_and_its_callers_and_observe
             service.maker.work.down = None
 
     run(test)
+
+
+def test_a_deadline_that_another_replica_moved_is_waited_for_from_the_next_look_on():
+    looks: list[str] = []
+
+    class Looked(Store):
+        def request(self, request_id):
+            looks.append(request_id)
+            return super().request(request_id)
+
+    async def test() -> None:
+        store = Looked(MemoryRecordStore())
+        async with served(store, Synthetic(fixed_s=0.01)) as service:
+            service.maker.engine.pause()
+            job = await service.submit({"prompt": "a red ring", "deadline": 1.0}, CALLER)
+            store.plan(job.id, {"deadline": 3600.0})
+            looks.clear()
+            await until(lambda: looks)
+            await asyncio.sleep(1.6)
+            assert len(looks) == 1
+            assert (await service.get(job.id, CALLER)).state == "running"
+
+    run(test)
+
+
+def test_a_version_that_is_let_go_while_the_engine_process_comes_up_again_is_not_loaded_for_good():
+    first, other = (VersionToLoad(name, f"{name}@1", "") for name in ("a" * 64, "b" * 64))
+
+    async def test(gone: VersionToLoad, at: int) -> None:
+        """It is let go during the load number `at`."""
+        events: list[object] = []
+        engine = EngineProcess(EngineConfig(synthetic=Synthetic(load_s=0.2)), events.append)
+        reviver = Reviver(engine, Making(restart_s=(0.05, 0.1)), events.append)
+        await reviver.start(first)
+        await reviver.load(other)
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: any(isinstance(event, Died) for event in events))
+        assert reviver.died()
+        load, loads = engine.load, itertools.count(1)
+
+        async def lets_go(version: VersionToLoad) -> Loaded:
+            letting_go = asyncio.ensure_future(reviver.unload(gone.version_digest)) if next(loads) == at else None
+            loaded = await load(version)
+            if letting_go is not None:
+                with contextlib.suppress(EngineError):
+                    await letting_go
+            return loaded
+
+        engine.load = lets_go
+        await reviver.revive()
+        events.clear()
+        await until(lambda: any(isinstance(event, Stats) for event in events))
+        [kept] = {first, other} - {gone}
+        assert next(event for event in events if isinstance(event, Stats)).versions == [kept.version_digest]
+        await engine.stop(0)
+
+    for gone, at in ((other, 1), (first, 2)):
+        run(lambda gone=gone, at=at: test(gone, at))
 
 
 def test_a_job_that_ended_is_not_remembered_until_a_deadline_that_is_far_off(monkeypatch):

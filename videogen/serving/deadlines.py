@@ -13,13 +13,14 @@ LONGEST_S = 60.0
 
 
 class Deadlines:
-    """One event loop's. `has_ended` looks at a job by its store's clock; its second argument is what `add` was given.
+    """One event loop's. `look` gives the seconds that a job has left, None if it has ended.
 
-    A job that ends before its deadline is looked at once more, and that is all.
+    It goes by the store's clock, and its second argument is what `add` was given. A job that ends before its deadline
+    is looked at once more, and that is all.
     """
 
-    def __init__(self, has_ended: Callable[[str, bool], Awaitable[bool]]) -> None:
-        self._has_ended = has_ended
+    def __init__(self, look: Callable[[str, bool], Awaitable[float | None]]) -> None:
+        self._look_at = look
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._due: dict[str, float] = {}
         self._accepted_here: set[str] = set()
@@ -64,11 +65,13 @@ class Deadlines:
         task.add_done_callback(self._looking.discard)
 
     async def _look(self, job_id: str) -> None:
-        if await self._has_ended(job_id, job_id in self._accepted_here):
+        seconds = await self._look_at(job_id, job_id in self._accepted_here)
+        if seconds is None:
             self._due.pop(job_id, None)
             if (timer := self._timers.pop(job_id, None)) is not None:
                 timer.cancel()
             self._accepted_here.discard(job_id)
         elif job_id in self._timers:
             self._timers[job_id].cancel()
+            self._due[job_id] = asyncio.get_running_loop().time() + seconds
             self._look_again(job_id, AGAIN_S)

@@ -31,7 +31,7 @@ from videogen.serving.engine.messages import (
     VersionToLoad,
 )
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.in_hand import InHand, Making
+from videogen.serving.in_hand import InHand, Making, left
 from videogen.serving.leases import Leases
 from videogen.serving.observing import Observer
 from videogen.serving.presence import Presence
@@ -76,7 +76,7 @@ class Maker:
         """Requests that are being accepted, to be claimed in the same trip to the store."""
         self.work = Workload(self.engine, self.speed, store.limits, self.wake)
         self.reviver = Reviver(self.engine, self.limits, self._is_down)
-        self.deadlines = Deadlines(self._has_ended)
+        self.deadlines = Deadlines(self._has_left)
         self.presence = Presence(store, self.stands, self.limits.unserved_s)
         lease_s = self.limits.lease_s
         self._leases = Leases(store, self.call, self.work, lease_s)
@@ -227,20 +227,20 @@ class Maker:
         self.changes.tell(generation)
         self.tasks.spawn(self._leases.look(generation))
 
-    async def _has_ended(self, job_id: str, accepted_here: bool) -> bool:
-        """Looks at a job whose deadline passed. The replica that accepted it tells of it."""
+    async def _has_left(self, job_id: str, accepted_here: bool) -> float | None:
+        """Seconds until the deadline of a job, None if it has ended. The replica that accepted it tells of its end."""
         try:
             record = await self.call(lambda: self.store.request(job_id))
         except RecordNotFound:
-            return True
+            return None
         except VideogenError as error:
             logger.warning("a deadline cannot be looked at: %s", error)
-            return False
+            return 0.0
         if record.state == "expired":
             self.forget_generation(record.generation)
             if accepted_here and record.accepted is not None:
                 self.observer.ended(ended(record.accepted, "expired", time.time(), error=record.error))
-        return not record.is_live
+        return (left(record.accepted) or 0.0) if record.is_live and record.accepted is not None else None
 
     # What the engine tells
 
@@ -286,8 +286,8 @@ class Maker:
         self.speed.made(event.facts)
         began = time.monotonic()
         try:
-            await self._results.publish(held, event)
-            self.speed.published(time.monotonic() - began)
+            if await self._results.publish(held, event):
+                self.speed.published(time.monotonic() - began)
         finally:
             self.work.publishing.pop(event.id, None)
         self.changes.tell(held.claim.generation, event.id)

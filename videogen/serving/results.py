@@ -37,8 +37,8 @@ class Results:
         self.store, self.call, self.observer = store, call, observer
         self.holder, self.provenance, self.outlast_s = holder, provenance, outlast_s
 
-    async def publish(self, held: InHand, made: Finished) -> None:
-        """Puts a video into the store and tells of it; or says why it came to nothing."""
+    async def publish(self, held: InHand, made: Finished) -> bool:
+        """Puts a video into the store and tells of it; or says why it came to nothing. Is it there?"""
         claim, finished_at = held.claim, time.monotonic()
         facts = self._facts(held, made.facts)
         try:
@@ -47,11 +47,12 @@ class Results:
             logger.warning("a video of request %s came to nothing: %s", claim.request.id, error)
             if held.lent is not None:
                 held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
-            return
+            return False
         if not await self._is_expired(claim.request):
             self._tell_end(held, "completed", made.facts, finished_at)
         if held.lent is not None:
             held.lent(Executed(claim.generation, hashlib.sha256(made.mp4).hexdigest()))
+        return True
 
     async def fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
         """Has a claim tried again, with `retry` and as far as there are attempts left, or ends it."""

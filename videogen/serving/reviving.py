@@ -1,6 +1,7 @@
 """Starts the engine process, and its successor when it dies, with all versions that were loaded."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -60,13 +61,22 @@ class Reviver:
             try:
                 await self.engine.start()
                 for to_load in list(self.to_load.values()):
-                    await self.engine.load(to_load)
+                    await self._load_again(to_load)
                 self._came_up()
             except EngineError as error:
                 self._deaths += 1
                 self.tell(f"the engine process cannot be started: {error}")
                 await self.engine.stop(0)
         self.restarts += 1
+
+    async def _load_again(self, to_load: VersionToLoad) -> None:
+        """Unless it was, or meanwhile is, let go."""
+        digest = to_load.version_digest
+        if digest in self.to_load:
+            await self.engine.load(to_load)
+        if digest not in self.to_load:
+            with contextlib.suppress(EngineError):  # it is freed already, or the process has ended: see `_came_up`
+                await self.engine.unload(digest)
 
     def _came_up(self) -> None:
         if not self.engine.alive:

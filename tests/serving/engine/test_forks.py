@@ -11,7 +11,7 @@ import pytest
 from tests.serving.engine.running import QUICK, SYNTHETIC, engine, job, request
 from tests.serving.engine.test_networks import GATE_DB, accepted, tiny
 from videogen.devices import cpu
-from videogen.errors import EngineError
+from videogen.errors import EngineError, EngineUnavailable
 from videogen.media.mp4 import decode_mp4
 from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
@@ -178,6 +178,19 @@ def test_a_text_that_cannot_be_read_leaves_the_job_as_it_was(tiny):
                 await process.fork(one.id, job(one), {"prompt": "a zebra"})
             await told.until(lambda: told.ends)
             assert isinstance(told.ends[one.id], Finished)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_at_fault_in_the_process_is_no_fault_of_what_was_asked():
+    async def scenario():
+        async with engine(STEADY, SYNTHETIC) as (process, told):
+            one = request(num_inference_steps=20)
+            process.run(job(one))
+            await told.until(lambda: len(steps_of(told, one)) > 1)
+            elsewhere = dataclasses.replace(job(one), version_digest="e" * 64)
+            with pytest.raises(EngineUnavailable, match="is not loaded"):
+                await process.fork(one.id, elsewhere, {"prompt": OTHER})
 
     asyncio.run(scenario())
 
