@@ -1,11 +1,14 @@
 """The section on gRPC in docs/serving.md, done as written: each call as grpcurl makes it, and the Python."""
 
 import json
+import os
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +36,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Grpcurl:
-    """What grpcurl does with `[-plaintext] [-d JSON] ADDRESS [list | describe NAME | METHOD]`, over reflection."""
+    """What grpcurl does with `-plaintext [-d JSON] ADDRESS [list | describe NAME | METHOD]`, over reflection."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
         self.database = ProtoReflectionDescriptorDatabase(channel)
         self.pool = DescriptorPool(self.database)
 
-    def run(self, line: str) -> list[Any]:
-        words = shlex.split(line)
-        assert words[:2] == ["grpcurl", "-plaintext"]
+    def run(self, words: list[str]) -> list[Any]:
+        assert words[0] == "-plaintext"
         data = words[words.index("-d") + 1] if "-d" in words else "{}"
         rest = words[words.index(WRITTEN) + 1 :]
         if rest == ["list"]:
@@ -63,14 +65,50 @@ class Grpcurl:
         return [json_format.MessageToDict(item) for item in answers]
 
 
-def test_every_call_is_answered(address):
-    lines = re.findall(r"^grpcurl .*$", section(), re.MULTILINE)
+@contextmanager
+def grpcurl(answer: Callable[[list[str]], list[Any]], folder: Path) -> Iterator[str]:
+    """A PATH with a grpcurl whose words `answer` hears, and whose output are the objects that it gives."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            words = self.rfile.read(int(self.headers["content-length"])).decode().split("\0")[:-1]
+            body = "\n".join(json.dumps(one, indent=2) for one in answer(words)).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = folder / "grpcurl"
+        command.write_text(
+            f"#!/bin/sh\nprintf '%s\\0' \"$@\" | curl -sf --data-binary @- 127.0.0.1:{server.server_port}\n"
+        )
+        command.chmod(0o755)
+        try:
+            yield f"{folder}:{os.environ['PATH']}"
+        finally:
+            server.shutdown()
+
+
+def test_every_call_is_answered(address, tmp_path):
+    blocks = re.findall(r"^```sh\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)
     answers: dict[str, list[Any]] = {}
     with grpc.insecure_channel(address) as channel:
-        grpcurl = Grpcurl(channel)
-        for line in lines:
-            job_id = answers["Submit"][0]["job"]["id"] if "Submit" in answers else "$ID"
-            answers[line.rpartition("/")[2].rpartition(" ")[2]] = grpcurl.run(line.replace("$ID", job_id))
+        real = Grpcurl(channel)
+
+        def answer(words: list[str]) -> list[Any]:
+            found = answers[words[-1].rpartition("/")[2]] = real.run(words)
+            return found
+
+        with grpcurl(answer, tmp_path) as path:
+            script = ["bash", "-euo", "pipefail", "-c", "".join(blocks)]
+            environment = {**os.environ, "PATH": path}
+            ran = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "videogen.v1.VideoService" in answers["list"]
     assert answers["Check"] == [{"status": "SERVING"}]
     kinds = [next(iter(part)) for part in answers["Generate"]]
@@ -82,7 +120,7 @@ def test_every_call_is_answered(address):
     assert answers["Remix"][0]["job"]["spec"]["prompt"] == "a blue circle moving right"
     assert len(answers["List"][0]["jobs"]) == 3
     assert answers["Stats"][0]["stats"]["ready"] is True
-    assert len(lines) >= 14
+    assert len(answers) >= 14
 
 
 def test_the_python_runs(address, tmp_path):
@@ -94,6 +132,7 @@ def test_the_python_runs(address, tmp_path):
         ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert ran.returncode == 0, ran.stderr
         told.append(ran.stdout)
-    assert len(told) == 2 and "width 65" in told[0] and "completed 1.0" in told[0]
+    assert len(told) == 3 and "width 65" in told[0] and "completed 1.0" in told[0]
+    assert told[2].startswith("8\n2 {'num_inference_steps': 8} {'draft': ")
     assert {path.name for path in tmp_path.glob("*.mp4")} == {"circle.mp4", "video-0.mp4", "video-1.mp4"}
     assert all(b"ftyp" in path.read_bytes()[:12] for path in tmp_path.glob("*.mp4"))

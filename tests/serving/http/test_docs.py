@@ -27,8 +27,14 @@ def test_with_curl(server, tmp_path):
     assert Image.open(tmp_path / "ring.jpg").format == "JPEG" and '"remixed_from_video_id":"' in done.stdout
 
 
-def test_a_job_is_changed_with_curl(server, tmp_path):
+def test_a_job_is_cancelled_with_curl(server, tmp_path):
     script = "set -eu\n" + block("sh", server, 1)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and '"cancelled":true' in done.stdout and '"deleted":true' in done.stdout, done.stdout
+
+
+def test_a_job_is_changed_with_curl(server, tmp_path):
+    script = "set -eu\n" + block("sh", server, 2)
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and '"prompt":"a large blue ring moving left"}]' in done.stdout, done.stdout
 
