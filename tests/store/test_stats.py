@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.store.builders import accepted, memory_store
 from videogen.cli import app
 from videogen.errors import RecordNotFound
 from videogen.requests import new_id
+from videogen.serving.views import view
 from videogen.store.backends.catalog import open_records
 from videogen.store.metrics import MOST_TENANTS, OTHERS, StoreMetrics
 from videogen.store.primitives import MapPut, Set, Write
@@ -88,8 +90,22 @@ def test_it_tells_how_requests_were_answered_and_how_often_leases_were_taken(clo
     store.publish(claim, b"mp4", {})
     store.submit(twins[3])
     found = store.stats()
-    assert found.answers == {"miss": 2, "joined": 1, "hit": 1}
+    assert found.answers == {"miss": 1, "joined": 2, "hit": 1}
     assert (found.claims, found.retries, found.lease_expiries) == (2, 1, 1)
+
+
+def test_a_video_is_a_miss_for_the_one_request_that_it_was_made_for_as_its_usage_says(records):
+    store = Store(records)
+    asked = [accepted(1).model_copy(update={"id": f"0{number}"}) for number in range(3)]
+    for one in asked:
+        store.submit(one)
+    (claim,) = store.claim([asked[1].id], "worker", 60.0)
+    store.publish(claim, b"mp4", claim.facts())
+    store.submit(asked[0].model_copy(update={"id": "03"}))
+    jobs = [store.request(f"0{number}") for number in range(4)]
+    usages = [view(job, store.video(job.video or "", job.generation)).usage for job in jobs]
+    assert [usage.cache for usage in usages if usage] == ["joined", "miss", "joined", "hit"]
+    assert store.stats().answers == Counter(usage.cache for usage in usages if usage)
 
 
 def test_services_tell_what_is_in_their_memory(records):

@@ -46,7 +46,7 @@ class GenerationState:
     """A generation as it was read. `is_held`: its lease has not run out. `since`: seconds since its last write.
 
     `retry_in`: seconds that it has yet to rest after a failed attempt. `expired_leases`: of its attempts, those whose
-    lease ran out, but for one that nobody has taken over yet.
+    lease ran out, but for one that nobody has taken over yet. `made_for`: the request for which its video was made.
     """
 
     key: str
@@ -56,6 +56,7 @@ class GenerationState:
     is_held: bool = False
     holder: str | None = None
     video: str | None = None
+    made_for: str | None = None
     error: str | None = None
     progress: float = 0.0
     since: float = 0.0
@@ -123,10 +124,13 @@ class Generations:
 
     def finish(self, claim: Claim, video: str) -> GenerationState:
         """The moment in which a generation has its one video. Raises LeaseLost; doing it twice is no error."""
-        operations = (Set("state", "done"), Set("video", video), Set("error", None), Set("progress", 1.0))
+        made_for = claim.request.id
+        operations = (Set("state", "done"), Set("video", video), Set("made_for", made_for))
+        operations += (Set("error", None), Set("progress", 1.0))
         write = self._holder_write(claim, *operations, ttl=self.limits.keep_videos)
         if self.records.write(write) is not None:
-            return GenerationState(claim.generation, "done", claim.attempt, video=video, progress=1.0, exists=True)
+            key, attempt = claim.generation, claim.attempt
+            return GenerationState(key, "done", attempt, video=video, made_for=made_for, progress=1.0, exists=True)
         now = self.records.read("generation", claim.generation, aged=True)
         mine = now is not None and now.bins.get("token") == claim.token
         state = _state(claim.generation, now)
@@ -224,6 +228,7 @@ def _state(key: str, record: Record | RecordDamaged | None) -> GenerationState |
         "progress": int | float | None,
         "holder": str | None,
         "video": str | None,
+        "made_for": str | None,
     }
     kinds |= {"error": str | None, "retry_s": int | float | None}
     if bins.get("state") == "held":
@@ -242,6 +247,7 @@ def _state(key: str, record: Record | RecordDamaged | None) -> GenerationState |
         is_held=held,
         holder=record.optional_text("holder"),
         video=record.optional_text("video"),
+        made_for=record.optional_text("made_for"),
         error=record.optional_text("error"),
         progress=float(bins.get("progress") or 0.0),  # ty: ignore[invalid-argument-type]
         since=record.age,

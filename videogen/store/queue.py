@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
 from videogen.requests import AcceptedRequest, Lane, Request
@@ -29,12 +29,16 @@ SLOW_SUBMIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a request ends. `video` only when it is done, `error` only when it is not."""
+    """How a request ends. `video` only when it is done, `error` only when it is not.
+
+    `cache`: whether its video was made for it or for another, where that is known.
+    """
 
     state: RequestState
     video: str | None = None
     error: str | None = None
     attempts: int = 0
+    cache: Literal["miss", "joined"] | None = None
 
 
 class RequestQueue:
@@ -140,7 +144,9 @@ class RequestQueue:
         if deadline is not None and until >= deadline:
             return End("expired", error="its deadline passed before its video was made", attempts=generation.attempt)
         if generation.state == "done":
-            return End("done", video=generation.video, attempts=generation.attempt)
+            made_for = generation.made_for
+            cache = None if made_for is None else "miss" if made_for == record.id else "joined"
+            return End("done", video=generation.video, attempts=generation.attempt, cache=cache)
         if generation.state == "failed":
             return End("failed", error=generation.error or "its generation failed", attempts=generation.attempt)
         return None
@@ -358,8 +364,8 @@ def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
 
 
 def _end_operations(end: End, now: float) -> tuple[Set, ...]:
-    error, attempts = end.error and noted(end.error), Set("attempts", end.attempts)
-    return Set("state", end.state), Set("ended_at", now), Set("video", end.video), Set("error", error), attempts
+    bins = {"state": end.state, "ended_at": now, "video": end.video, "error": end.error and noted(end.error)}
+    return tuple(Set(name, value) for name, value in {**bins, "attempts": end.attempts, "cache": end.cache}.items())
 
 
 def _as_judged(record: RequestRecord, end: End) -> Condition:

@@ -55,7 +55,7 @@ class StoreStats:
     `live`: requests that have not ended, by lane. `requests`: the same by lane, state and tenant. `oldest_waiting_s`:
     age of the oldest that nobody makes, by lane. `open_leases`: generations of live requests that are being made.
     `ended`: the latest to end, by state. `answers`: the done ones of those, by what answered them: a video that was
-    there ("hit"), one that was being made for another ("joined"), one that they waited for ("miss"). `claims`,
+    there ("hit"), one that was made for another ("joined"), one that was made for them ("miss"). `claims`,
     `retries`, `lease_expiries`: of the generations of all these requests. `dead_letters`: requests that failed for good
     and were not asked again. `video_bytes` is of `videos`. `services` live. `cache` is this process's own.
     """
@@ -217,7 +217,9 @@ def _attempts(bins: Mapping[str, object]) -> int:
 
 
 def _answered_by(bins: Mapping[str, object]) -> str:
-    return "joined" if bins.get("joined") else "miss" if _attempts(bins) else "hit"
+    """As the usage that its caller is told; a record that does not say was written by an older version, or is a hit."""
+    found = bins.get("cache")
+    return found if isinstance(found, str) else "joined" if bins.get("joined") else "miss" if _attempts(bins) else "hit"
 
 
 def _tenant(bins: Mapping[str, object]) -> str:
