@@ -1,10 +1,14 @@
 """The store's doctor, on real servers that are set up badly."""
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from tests.fixtures.servers import aerospike_server, redis_server
 from videogen.cli import app
+from videogen.store.backends import embedded_doctor
 from videogen.store.backends.aerospike import doctor as checks
 from videogen.store.backends.catalog import open_records
 
@@ -83,14 +87,60 @@ def test_a_replica_is_no_place_to_write(tmp_path):
         assert any("it is a slave" in what for what in findings(url))
 
 
-def test_a_server_that_does_not_answer_is_named():
-    result = doctor("redis://127.0.0.1:1")
-    assert result.exit_code == 1 and "redis://127.0.0.1:1" in result.stderr
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "aerospike://127.0.0.1:1/videogen"])
+def test_a_server_that_does_not_answer_is_named_with_what_to_try(url):
+    if url.startswith("aerospike"):
+        pytest.importorskip("aerospike")
+    result = doctor(url)
+    assert result.exit_code == 1 and url in result.stdout
+    assert "nothing answers at 127.0.0.1:1" in result.stdout and "is it started" in result.stdout
+    assert "-p 1 " in result.stdout
 
 
-def test_an_embedded_store_has_nothing_to_set(tmp_path):
+def test_a_server_that_wants_a_password_is_not_taken_for_one_that_is_away(tmp_path):
+    with redis_server(tmp_path, "--requirepass", "right") as (url, _):
+        result = doctor(url.replace("//", "//:wrong@"))
+        assert result.exit_code == 1 and "with this user and password" in result.stdout
+
+
+def test_an_embedded_store_says_where_it_is(tmp_path):
     open_records(f"embedded:{tmp_path}").close()
-    assert doctor(f"embedded:{tmp_path}").exit_code == 0
+    result = doctor(f"embedded:{tmp_path}")
+    for words in (str(tmp_path), f"SQLite {sqlite3.sqlite_version}", "bytes used", "bytes free"):
+        assert words in result.stdout
+
+
+@pytest.mark.parametrize(("file_system", "found"), [("tmpfs", "in memory alone"), ("nfs4", "network"), ("ext4", None)])
+def test_a_folder_that_is_no_place_for_an_embedded_store_is_found(tmp_path, file_system, found):
+    fixes = [one.what for one in embedded_doctor.examine(tmp_path, 0, file_system) if one.state == "fix"]
+    assert [found in one for one in fixes if "bytes free" not in one] == ([True] if found else [])
+
+
+def test_a_full_disk_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded_doctor, "LEAST_FREE", 1 << 60)
+    assert any("without room" in one.what for one in embedded_doctor.examine(tmp_path, 0, None))
+
+
+def test_the_file_system_is_that_of_the_deepest_mount():
+    mounts = (
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:5 / /data rw shared:1 - nfs4 host:/x rw\n"
+        "3 1 0:6 / /my\\040disk rw - tmpfs none rw\n"
+    )
+    for folder, kind in (("/data/store", "nfs4"), ("/database", "ext4"), ("/my disk/a", "tmpfs")):
+        assert embedded_doctor.mounted_at(Path(folder), mounts) == kind
+
+
+def test_memory_alone_is_to_be_fixed_on_aerospike_as_on_redis():
+    facts = {"objects": "1", "nsup-period": "10", "storage-engine": "memory", "effective_replication_factor": "1"}
+    cluster = checks.Cluster({"A1": "8.1"}, {"A1": "Community"}, {"n": {"A1": facts}}, {}, 0.0, "x")
+    found = checks.examine(cluster)
+    assert [one.what for one in found if one.state == "fix"] == [
+        "n on A1: in memory alone: a restart of all nodes loses everything"
+    ]
+    assert found[0].what.startswith("x: 1 node of")
+    kept = facts | {"storage-engine.file[0]": "/data"}
+    cluster = checks.Cluster({"A1": "8.1"}, {"A1": "Community"}, {"n": {"A1": kept}}, {}, 0.0, "x")
+    assert "1 copy," in " ".join(one.what for one in checks.examine(cluster))
 
 
 def test_each_bad_setting_of_a_real_aerospike_is_found_and_its_fix_works(tmp_path):

@@ -8,6 +8,8 @@ import typer
 
 from videogen.commands import store_moves, store_replicate
 from videogen.commands.findings import Report
+from videogen.errors import InvalidStoreUrl, StoreUnavailable
+from videogen.findings import Finding
 from videogen.settings import read_settings
 
 store = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Look after the store.")
@@ -29,13 +31,17 @@ def doctor(url: Url = None) -> None:
     Ends with code 1 when something needs fixing. Notes are things that work, but that you may want to know. An embedded
     store that is not there is not made.
     """
+    from videogen.commands.store_absence import next_step
     from videogen.store.backends.catalog import open_existing
 
-    report, records = Report(), open_existing(url or read_settings().store_url)
+    report, url = Report(), url or read_settings().store_url
     try:
-        report.tell("store", records.examine())
-    finally:
-        records.close()
+        with contextlib.closing(open_existing(url)) as records:
+            report.tell("store", records.examine())
+    except InvalidStoreUrl:
+        raise
+    except StoreUnavailable as error:
+        report.tell("store", [Finding("fix", str(error), next_step(url))])
     report.end()
 
 

@@ -11,6 +11,8 @@ from videogen.store.primitives import RecordStore
 def _memory(url: str) -> RecordStore:
     from videogen.store.backends.memory import MemoryRecordStore
 
+    if url not in ("memory:", "memory://"):
+        raise InvalidStoreUrl(url, BACKENDS["memory"][0])
     return MemoryRecordStore()
 
 
@@ -22,7 +24,7 @@ def _embedded(url: str) -> RecordStore:
 
 def _folder(url: str) -> Path:
     folder = url.partition(":")[2].removeprefix("//")
-    if not folder:
+    if not folder or "?" in folder:
         raise InvalidStoreUrl(url, BACKENDS["embedded"][0])
     return Path(folder)
 
@@ -50,7 +52,7 @@ def _dual(url: str) -> RecordStore:
 
 
 BACKENDS: dict[str, tuple[str, Callable[[str], RecordStore]]] = {
-    "embedded": ("embedded:<folder>", _embedded),
+    "embedded": ("embedded:<folder> (no ? in it: there are no options)", _embedded),
     "aerospike": ("aerospike://<host>[:3000][,<host>…]/<namespace>", _aerospike),
     "redis": ("redis://[<user>:<password>@]<host>[:6379][/<number>]", _redis),
     "dual": ("dual:<one store's URL>|<the other's> (both hold everything, quote it)", _dual),

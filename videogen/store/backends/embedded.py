@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from videogen.errors import RecordDamaged, StoreUnavailable
+from videogen.findings import Finding
 from videogen.locks import file_lock
 from videogen.store.backends.clock import boot_id, boot_seconds, continued_offset
 from videogen.store.backends.semantics import allows, applied
@@ -153,6 +154,12 @@ class EmbeddedRecordStore(RecordStore):
         files = [self.path, self.path.with_name(f"{FILE}-wal")]
         used = sum(file.stat().st_size for file in files if file.exists())
         return BackendFacts(f"embedded:{self.path.parent}", f"SQLite {sqlite3.sqlite_version}", used, None, counts)
+
+    def examine(self) -> list[Finding]:
+        from videogen.store.backends import embedded_doctor as doctor
+
+        folder = self.path.parent
+        return list(doctor.examine(folder, self.facts().bytes_used or 0, doctor.file_system_of(folder)))
 
     def close(self) -> None:
         with self._lock:

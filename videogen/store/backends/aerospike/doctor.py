@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from videogen.findings import Finding
 from videogen.store.primitives import MAX_PAYLOAD
+from videogen.words import counted
 
 LONGEST_SKEW_S = 5.0
 LOSS_MS = 100
@@ -56,7 +57,8 @@ def examine(cluster: Cluster) -> list[Finding]:
 def _of_cluster(cluster: Cluster) -> Iterator[Finding]:
     edition = "community edition" if cluster.is_community else "Enterprise"
     builds = sorted(set(cluster.builds.values()))
-    yield Finding("ok", f"{cluster.where}: {len(cluster.builds)} nodes of Aerospike {edition}, {', '.join(builds)}")
+    nodes = counted(len(cluster.builds), "node")
+    yield Finding("ok", f"{cluster.where}: {nodes} of Aerospike {edition}, {', '.join(builds)}")
     if len(builds) > 1:
         yield Finding("note", f"nodes of several versions: {', '.join(builds)}", "finish the upgrade")
     sizes = {node: facts.get("cluster_size", "?") for node, facts in cluster.statistics.items()}
@@ -81,9 +83,9 @@ def _of_namespace(cluster: Cluster, where: str, name: str, facts: Mapping[str, s
         return
     fixes = [*_expiry(name, facts), *_sizes(name, facts), *_durability(cluster, name, facts), *_space(name, facts)]
     if not any(finding.state == "fix" for finding in fixes):
-        used, copies = facts.get("data_used_pct", "?"), facts.get("effective_replication_factor", "?")
-        storage = facts.get("storage-engine", "?")
-        yield Finding("ok", f"{where}: {storage}, {copies} copies, {used} % used, {facts.get('objects', '?')} records")
+        used, copies = facts.get("data_used_pct", "?"), facts.get("effective_replication_factor", "1")
+        storage, held = facts.get("storage-engine", "?"), counted(int(copies), "copy", "copies")
+        yield Finding("ok", f"{where}: {storage}, {held}, {used} % used, {facts.get('objects', '?')} records")
     yield from (Finding(one.state, f"{where}: {one.what}", one.remedy) for one in fixes)
 
 
@@ -120,9 +122,8 @@ def _durability(cluster: Cluster, name: str, facts: Mapping[str, str]) -> Iterat
         return
     on_disk = any(key.startswith(("storage-engine.file[", "storage-engine.device[")) for key in facts)
     if not on_disk:
-        yield Finding(
-            "note", "in memory alone: a restart of all nodes loses everything", "storage-engine device, or a file"
-        )
+        what = "in memory alone: a restart of all nodes loses everything"
+        yield Finding("fix", what, "storage-engine device, or a file in storage-engine memory, in its configuration")
     elif int(facts.get("storage-engine.flush-max-ms", "0")) > LOSS_MS:
         what = f"flush-max-ms {facts['storage-engine.flush-max-ms']}: a killed node loses as many ms of answered writes"
         yield Finding("fix", what, _set(name, "flush-max-ms=10"))

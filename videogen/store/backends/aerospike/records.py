@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreConflict, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.aerospike.bins import AGE, MAP, OURS, PAYLOAD, WRITE_ID
 from videogen.store.backends.aerospike.doctor import pairs
 from videogen.store.backends.doubt import fault, look_again, write_ids
+from videogen.store.backends.urls import url_options
 from videogen.store.contention import until_swapped
 from videogen.store.primitives import BackendFacts, Record, RecordStore, Write, undamaged
 
@@ -55,12 +56,12 @@ class AerospikeRecordStore(RecordStore):
         self._aerospike, self._errors, self._dialect = aerospike, exception, dialect
         self._refusals = (exception.RecordNotFound, exception.RecordExistsError, exception.FilteredOut)
         self._ids = write_ids()
-        parts, options = urlsplit(url), parse_qs(urlsplit(url).query)
+        parts, options = urlsplit(url), url_options(url, ("media", "prefix"))
         self._namespace = parts.path.strip("/")
-        if not self._namespace or not parts.netloc:
+        if not self._namespace or "/" in self._namespace or not parts.netloc or parts.fragment:
             raise InvalidStoreUrl(url, "aerospike://<host>[:3000][,<host>…]/<namespace>")
-        self._media = options.get("media", [self._namespace])[0]
-        self._prefix = f"{options['prefix'][0]}." if "prefix" in options else ""
+        self._media = options.get("media", self._namespace)
+        self._prefix = f"{options['prefix']}." if "prefix" in options else ""
         self._where = f"aerospike://{parts.netloc.rpartition('@')[2]}/{self._namespace}"
         self._settings, self._latest = _settings(parts.netloc), 0.0
         self._pid, self._opened = os.getpid(), self._open()

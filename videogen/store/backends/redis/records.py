@@ -17,11 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from videogen.errors import RecordDamaged, StoreInDoubt, StoreUnavailable
+from videogen.errors import InvalidStoreUrl, RecordDamaged, StoreInDoubt, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.backends.doubt import fault, look_again, write_ids
+from videogen.store.backends.urls import url_options
 from videogen.store.primitives import (
     Add,
     BackendFacts,
@@ -69,7 +70,9 @@ class RedisRecordStore(RecordStore):
         except ImportError as error:
             raise StoreUnavailable(f"{error}; it comes with: pip install '.[redis]' in the checkout") from error
         parts = urlsplit(url)
-        self._namespace = parse_qs(parts.query).get("namespace", [NAMESPACE])[0]
+        self._namespace = url_options(url, ("namespace",)).get("namespace", NAMESPACE)
+        if not re.fullmatch(r"(/[0-9]*)?", parts.path) or not parts.hostname or parts.fragment:
+            raise InvalidStoreUrl(url, "redis://[<user>:<password>@]<host>[:6379][/<number>], the number a database's")
         self._where, self._errors = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}", redis
         with self._asking():
             self._redis = redis.Redis.from_url(
