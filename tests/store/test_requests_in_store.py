@@ -206,9 +206,11 @@ def test_who_joins_a_generation_that_nobody_makes_yet_is_not_its_first(store):
     assert store.is_first(second)
 
 
-def test_a_key_tells_the_id_of_its_request_before_that_is_submitted(store):
+def test_a_key_is_kept_for_its_request_before_that_is_submitted(store):
     key, asked = Idempotency("k", "body"), accepted()
-    assert store.named_by(key, asked) == asked.id == store.named_by(key, again(asked))
+    assert not store.is_known(asked, key)
+    assert store.reserve(key, asked) == asked.id == store.reserve(key, again(asked))
+    assert store.is_known(asked, key)
     assert store.submit(again(asked), idempotency=key).id == asked.id
     with pytest.raises(InvalidRequest, match="idempotency_key"):
-        store.named_by(Idempotency("k", "other"), again(asked))
+        store.reserve(Idempotency("k", "other"), again(asked))

@@ -154,7 +154,7 @@ class Service:
     ) -> Entered:
         accepted = self._accept(fields, caller, key)
         if webhook_url is not None:  # before its request, which is not accepted without it
-            job_id = accepted.id if key is None else self.store.named_by(key, accepted)
+            job_id = accepted.id if key is None else self.store.reserve(key, accepted)
             self.store.webhooks.add(Webhook(job_id, webhook_url, caller.tenant, caller.key_id))
         holder, lease_s = self.maker.holder, self.maker.limits.lease_s
         claims: list[Claim] = []

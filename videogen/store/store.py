@@ -121,8 +121,8 @@ class Store:
         """Would `submit` give the request that came with that key before?"""
         return self._keys.is_known(accepted, idempotency)
 
-    def named_by(self, idempotency: Idempotency, accepted: AcceptedRequest) -> str:
-        """The id that `submit` will give the request: its own if it is the first that came with that key.
+    def reserve(self, idempotency: Idempotency, accepted: AcceptedRequest) -> str:
+        """Keeps a key for a request; gives the id that `submit` will give it: its own if it is the first with that key.
 
         Raises InvalidRequest if the key came with another request.
         """
