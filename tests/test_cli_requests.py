@@ -3,15 +3,21 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
+from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
 from tests.fixtures.random_models import write_random_tiny
 from videogen.artifacts import Artifacts
 from videogen.cli import app
+from videogen.commands.waiting import hint
 from videogen.judging import DISTANCES
 from videogen.judging import KIND as JUDGEMENTS
 from videogen.labels import parse_label
@@ -21,6 +27,7 @@ from videogen.promotion import ASKED
 from videogen.quality.reading import HOW_TO_READ
 from videogen.registry import ModelRegistry
 from videogen.resolve import WEIGHTS
+from videogen.settings import read_settings
 from videogen.store.records import Champion, ServedEngine
 from videogen.store.store import Store
 
@@ -194,7 +201,7 @@ def test_the_same_request_again_is_done_at_once(store, champion):
 def test_waiting_ends_at_its_timeout_and_with_failures(store, champion):
     late = run("submit", RING, "--wait", "--timeout", 0.1)
     assert late.exit_code == 1
-    assert "1 still wait" in late.stderr
+    assert "of 1 request failed, 1 still waits" in late.stderr
     (claim,) = store.claim([store.waiting()[0].id], holder="test", lease_s=60)
     store.fail(claim, "the moon was in the way", retry=False)
     failed = run("submit", RING, "--deadline", 0.01, "--wait", "--timeout", 20)
@@ -225,6 +232,37 @@ def test_waiting_for_a_daemon_that_is_not_there_says_what_to_start(store, champi
     result = run("submit", RING, "--wait", "--timeout", 2)
     assert result.exit_code == 1
     assert result.stderr.count("make dev") == 1 and "never ran here" in result.stderr
+
+
+def test_the_hint_comes_through_a_pipe_while_the_command_waits(home, store, champion):
+    code = "from videogen.cli import app; app()"
+    command = [sys.executable, "-c", code, "submit", RING, "--wait", "--timeout", "120"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        told = next((line for line in waiting.stderr if "nobody has begun" in line), "")
+        is_waiting = waiting.poll() is None
+        waiting.kill()
+    assert "make dev" in told and is_waiting
+
+
+def test_the_hint_waits_longer_for_a_daemon_that_lives_and_for_nothing_once_one_has_begun(home, store):
+    settings = read_settings()
+    assert hint(["queued"], settings, 1.0) == "" and "never ran here" in hint(["queued"], settings, 6.0)
+    assert hint(["queued", "assigned"], settings, 1000.0) == ""
+    (home / "dagster").mkdir(parents=True)
+    (home / "dagster" / "dagster.yaml").write_text("")
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", "one", []))
+    assert hint(["queued"], settings, 6.0) == "" and "is alive" in hint(["queued"], settings, 61.0)
+
+
+def test_status_says_what_to_start_once_a_request_has_waited(store, champion, monkeypatch):
+    submit(RING)
+    assert "nobody" not in run("status").stderr
+    monkeypatch.setattr("videogen.commands.waiting.HINT_SECONDS", 0.0)
+    seen = run("status")
+    assert seen.stderr.count("make dev") == 1 and "1 queued" in seen.stdout
+    json.loads(run("status", "--json").stdout)
 
 
 def test_output_without_wait_is_refused(store, champion, tmp_path):
@@ -374,9 +412,6 @@ def test_doctor_names_what_is_broken_and_its_fix(store, champion, monkeypatch, t
 def test_doctor_tells_a_daemon_that_runs_from_one_that_did(home, store):
     """A real instance; the heartbeats are what a daemon writes every half minute."""
     from datetime import UTC, datetime, timedelta
-
-    import dagster as dg
-    from dagster._daemon.types import DaemonHeartbeat
 
     (home / "dagster").mkdir(parents=True)
     (home / "dagster" / "dagster.yaml").write_text("")

@@ -1,5 +1,6 @@
 """What a store holds: counted against what was put into it, by look, by Prometheus series and on a terminal."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -13,12 +14,13 @@ from typer.testing import CliRunner
 from tests.fixtures.servers import redis_server
 from tests.store.builders import accepted, memory_store
 from videogen.cli import app
+from videogen.commands.store_stats import print_stats
 from videogen.errors import RecordNotFound
 from videogen.requests import new_id
 from videogen.serving.views import view
 from videogen.store.backends.catalog import open_records
 from videogen.store.metrics import MOST_TENANTS, OTHERS, StoreMetrics
-from videogen.store.primitives import MapPut, Set, Write
+from videogen.store.primitives import BackendFacts, MapPut, Set, Write
 from videogen.store.records import Champion, StoreLimits
 from videogen.store.servers import Server
 from videogen.store.stats import ReplicaStats, RequestCount, look
@@ -285,3 +287,23 @@ def test_the_command_prints_it_for_people_and_for_programs(tmp_path):
 def test_a_store_that_is_not_there_is_said_to_be_missing_and_not_made(tmp_path):
     shown = CliRunner().invoke(app, ["store", "stats", f"embedded:{tmp_path / 'typo'}"])
     assert shown.exit_code == 2 and not (tmp_path / "typo").exists()
+
+
+def test_records_that_a_backend_does_not_count_have_no_row(tmp_path, redis_url):
+    url = f"{redis_url}?namespace={tmp_path.name}"
+    store = Store.open(url)
+    store.submit(accepted(1))
+    store.close()
+    rows = [line.split()[0] for line in CliRunner().invoke(app, ["store", "stats", url]).stdout.splitlines() if line]
+    assert "store" in rows and "records" not in rows
+    store = Store.open(f"embedded:{tmp_path}")
+    store.submit(accepted(1))
+    store.close()
+    shown = CliRunner().invoke(app, ["store", "stats", f"embedded:{tmp_path}"]).stdout
+    assert re.search(r"^records .*request 1", shown, re.MULTILINE)
+
+
+def test_counts_that_a_server_has_not_made_yet_are_no_row(capsys):
+    store = memory_store()
+    print_stats(dataclasses.replace(store.stats(), backend=BackendFacts("x", records={})), [])
+    assert "records" not in capsys.readouterr().out

@@ -9,6 +9,7 @@ import typer
 
 from videogen.commands.simulated import MODEL, Model, Profile, Steps, Synthetic, device, kinds, progress
 from videogen.errors import InvalidRequest
+from videogen.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +85,7 @@ def simulate(
     if as_json:
         typer.echo(json.dumps({"device": used.source, "streams": used.streams} | summary(outcome)))
     else:
-        _tell(outcome, f"{used.source}; {used.steps} steps, {used.streams} streams")
+        _tell(outcome, f"{used.source}; {counted(used.steps, 'step')}, {counted(used.streams, 'stream')}")
 
 
 def summary(outcome: "Outcome") -> dict[str, Any]:

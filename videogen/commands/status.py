@@ -3,12 +3,14 @@
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from videogen.opening import open_store
-from videogen.settings import read_settings
+from videogen.settings import Settings, read_settings
+from videogen.words import counted
 
 if TYPE_CHECKING:
     from videogen.store.records import BatchRecord, Champion, RequestRecord
@@ -26,11 +28,22 @@ def status(
 
     Example: `videogen status --json | jq .queue`
     """
-    seen = look(open_store(read_settings()), model)
+    settings = read_settings()
+    store = open_store(settings)
+    seen = look(store, model)
     if as_json:
         typer.echo(json.dumps(seen))
     else:
         tell(seen)
+    if told := _nobody_begins(store, seen["queue"], settings):
+        typer.echo(told, err=True)
+
+
+def _nobody_begins(store: "Store", queue: Collection[str], settings: Settings) -> str:
+    from videogen.commands.waiting import hint
+
+    first = store.requests(("queued",), limit=1)
+    return hint(queue, settings, store.records.now() - first[0].submitted_at) if first else ""
 
 
 def look(store: "Store", model: str) -> dict[str, Any]:
@@ -88,9 +101,8 @@ def tell(seen: dict[str, Any]) -> None:
     waiting = ", ".join(f"{count} {state}" for state, count in seen["queue"].items())
     typer.echo(f"queue     {waiting or 'empty'}")
     for batch in seen["batches"]:
-        typer.echo(
-            f"batch     {batch['id']}  {batch['state']}, {batch['requests']} requests, attempt {batch['attempt']}"
-        )
+        requests = counted(batch["requests"], "request")
+        typer.echo(f"batch     {batch['id']}  {batch['state']}, {requests}, attempt {batch['attempt']}")
     for number, record in enumerate(seen["requests"]):
         state = f"running {record['progress']:.0%}" if record["state"] == "running" else record["state"]
         between = "" if number else "\n"

@@ -10,6 +10,7 @@ import typer
 
 from videogen.errors import InvalidRequest
 from videogen.settings import read_settings
+from videogen.words import counted
 
 if TYPE_CHECKING:
     from videogen.store.backends.dual.pair import DualRecordStore
@@ -68,9 +69,8 @@ def migrate(
         with closing(open_records(target)) as new:
             name = source_name(old, _in_full(source))
             found = watched("copying", lambda tell: copy(old, new, name, tell, into_used))
-            typer.echo(
-                f"{found.copied:,} records copied, {found.same:,} were there already, {found.gone:,} expired meanwhile"
-            )
+            copied = counted(found.copied, "record")
+            typer.echo(f"{copied} copied, {found.same:,} were there already, {found.gone:,} expired meanwhile")
             kept, joined = found.different, has_joined(new, name)
             _tell("stays as --to has it", kept)
             found = replace(found, different=())

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from videogen.words import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -56,13 +58,13 @@ def _facts(stats: "StoreStats") -> list[tuple[str, str]]:
         ("answered by", _counts(stats.answers)),
         ("leases", f"{stats.claims:,} claimed, {stats.retries:,} retried, {stats.lease_expiries:,} expired"),
         ("dead letters", f"{stats.dead_letters:,}"),
-        ("videos", f"{stats.videos:,}, {stats.video_bytes:,} bytes"),
+        ("videos", f"{stats.videos:,}, {counted(stats.video_bytes, 'byte')}"),
         ("champions", _counts(stats.champions)),
     ]
-    if backend.records is not None:
+    if backend.records:
         found.append(("records", _counts(backend.records)))
     if backend.missed is not None:
-        found.append(("missed by the other", f"{backend.missed:,} records"))
+        found.append(("missed by the other", counted(backend.missed, "record")))
     found += [("copy of", f"{replica.source}, {replica.lag_s:,.0f} s behind") for replica in stats.replicas]
     return found
 

@@ -39,7 +39,9 @@ def submit(
     tenant: Annotated[str | None, typer.Option(help="Who asks. [default: default]")] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds from now after which a request fails.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until every request is answered.")] = False,
-    timeout: Annotated[float, typer.Option(help="With --wait: give up after so many seconds.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="With --wait: give up after so many seconds; the requests stay queued.")
+    ] = 600.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="With --wait: the folder for the MP4s. [default: var/videos]")
     ] = None,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ from videogen.commands.examinations import daemon_absence
 from videogen.commands.show import kept_at, save
 from videogen.errors import VideogenError
 from videogen.settings import Settings
+from videogen.words import counted
 
 if TYPE_CHECKING:
     from videogen.store.records import RequestRecord
     from videogen.store.store import Store
 
 POLL_SECONDS = 0.5
-HINT_SECONDS = 5.0
+HINT_SECONDS, PATIENT_SECONDS = 5.0, 60.0
 
 
 class NotAnswered(VideogenError):
@@ -28,7 +29,7 @@ class NotAnswered(VideogenError):
 def wait_for(store: "Store", ids: Sequence[str], timeout: float, settings: Settings) -> "list[RequestRecord]":
     """The requests once all have ended, or after `timeout` seconds; shows progress on the error stream.
 
-    Says what to start if nothing takes them up because no daemon is alive.
+    Says once what to start if nobody has begun any of them.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -43,19 +44,24 @@ def wait_for(store: "Store", ids: Sequence[str], timeout: float, settings: Setti
             progress.update(task, completed=ended)
             if ended == len(ids) or waited > timeout:
                 return records
-            if waited > HINT_SECONDS and not is_told:
+            if not is_told and (told := hint([record.state for record in records], settings, waited)):
                 is_told = True
-                progress.console.print(hint(records, settings), markup=False, end="")
+                progress.console.print(told, markup=False)
             time.sleep(POLL_SECONDS)
 
 
-def hint(records: "Sequence[RequestRecord]", settings: Settings) -> str:
-    """A line that says what to start, if a request is still queued and no daemon could take it up; else nothing."""
-    asleep = daemon_absence(settings)
-    if not asleep or all(record.state != "queued" for record in records):
+def hint(states: Collection[str], settings: Settings, waited: float) -> str:
+    """What to start, if all of them are still queued after so many seconds; else nothing.
+
+    A daemon that lives is given the time of a few of its ticks.
+    """
+    if waited <= HINT_SECONDS or any(state != "queued" for state in states):
         return ""
-    where = f"the Dagster daemon of {settings.dagster_home} {asleep}"
-    return f"nothing takes the requests up: {where}; start it in another terminal with: make dev\n"
+    asleep = daemon_absence(settings)
+    if asleep is None and waited <= PATIENT_SECONDS:
+        return ""
+    where = f"the Dagster daemon of {settings.dagster_home} {asleep or 'is alive'}"
+    return f"nobody has begun: is `make dev` (or the request sensor) running? {where}"
 
 
 def tell_ends(
@@ -72,10 +78,9 @@ def tell_ends(
             typer.echo(end.rstrip(), err=record.state != "done")
     waiting, done = sum(record.is_live for record in records), sum(record.state == "done" for record in records)
     if done < len(records):
-        failed = len(records) - done - waiting
-        raise NotAnswered(
-            f"{failed} of {len(records)} requests failed, {waiting} still wait; videogen status shows the queue"
-        )
+        failed = f"{len(records) - done - waiting} of {counted(len(records), 'request')} failed"
+        still = f"{waiting} still {'waits' if waiting == 1 else 'wait'}"
+        raise NotAnswered(f"{failed}, {still}; videogen status shows the queue")
 
 
 def in_brief(record: "RequestRecord") -> dict[str, Any]:
