@@ -15,10 +15,10 @@ from typing import Literal
 
 from videogen.errors import InvalidRequest, RateLimited, StoreConflict
 from videogen.serving.access import Access
+from videogen.serving.buckets import Buckets
 from videogen.serving.jobs import Caller
 from videogen.serving.observing import Observer
 from videogen.settings import ServingLimits
-from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.rate_limits import Decision, RateLimit, RateLimits
 
 Verb = Literal["look", "cancel"]
@@ -60,7 +60,7 @@ class Limits:
         self.observer = observer or Observer()
         self.settings = settings
         self._streams = Counter[str]()
-        self._reads = RateLimits(MemoryRecordStore())
+        self._reads = Buckets()
 
     async def take(self, caller: Caller) -> Allowance:
         """One request out of the key's bucket, then out of the tenant's: a key that asks too much spends its own only.

@@ -82,13 +82,11 @@ class RateLimits:
 
     def _take(self, key: str, limit: RateLimit, tokens: float) -> Decision | None:
         found = self.records.read_many(self.kind, [key], aged=True)[0]
-        spent = _spent(found, limit)
-        left = limit.burst - spent - tokens
-        if left >= 0:
-            return Decision(True, 0.0, left) if self._swap(key, found, spent + tokens, limit) else None
-        if isinstance(found, Record) and found.age == math.inf and not self._swap(key, found, spent, limit):
-            return None
-        return Decision(False, -left / limit.per_second + CLOCK_STEP_S, limit.burst - spent)
+        decision = judged(_spent(found, limit), limit, tokens)
+        was_set_back = isinstance(found, Record) and found.age == math.inf
+        if decision.allowed or was_set_back:
+            return decision if self._swap(key, found, limit.burst - decision.remaining, limit) else None
+        return decision
 
     def _swap(self, key: str, found: Record | RecordDamaged | None, spent: float, limit: RateLimit) -> bool:
         # A random revision, as a counted one starts again with the bucket: an old reading could pass for a new one.
@@ -99,6 +97,14 @@ class RateLimits:
         else:
             write = Write(self.kind, key, operations, "only" if found is None else "allow", ttl=ttl)
         return self.records.write(write) is not None
+
+
+def judged(spent: float, limit: RateLimit, tokens: float = 1.0) -> Decision:
+    """Whether a bucket from which `spent` tokens are missing has as many as are asked for."""
+    left = limit.burst - spent - tokens
+    if left >= 0:
+        return Decision(True, 0.0, left)
+    return Decision(False, -left / limit.per_second + CLOCK_STEP_S, limit.burst - spent)
 
 
 def _spent(found: Record | RecordDamaged | None, limit: RateLimit) -> float:
