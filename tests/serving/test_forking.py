@@ -322,20 +322,26 @@ def test_whatever_the_engine_is_told_of_a_deadline_leaves_time_to_publish(store)
     run(scenario)
 
 
-def test_a_fork_that_the_queue_is_faster_with_takes_over_what_was_made_all_the_same(store):
+@pytest.mark.parametrize("hears_late", [False, True])
+def test_a_fork_that_the_queue_is_faster_with_takes_over_what_was_made_all_the_same(store, hears_late):
     async def scenario():
         async with served(store, DEVICE) as service:
             gated(service)
             first, joined = await service.submit(LONG, CALLER), await service.submit(LONG, CALLER)
             await steps_of(service, first.id, 15)
-            claim, loop = store.claim, asyncio.get_running_loop()
+            claim, claim_lane, loop = store.claim, store.claim_lane, asyncio.get_running_loop()
 
             def later(*args):
                 loop.call_soon_threadsafe(service.maker.wake)
                 time.sleep(0.4)
                 return claim(*args)
 
-            store.claim = later
+            def told_later(*args):
+                if found := claim_lane(*args):
+                    time.sleep(0.8 if hears_late else 0)
+                return found
+
+            store.claim, store.claim_lane = later, told_later
             changed = await service.change(first.id, BLUE, CALLER)
             assert service.work.held(first.id).progress * 30 >= changed.changes[0].step >= 15
             ends = [await end_of(service, job.id) for job in (first, joined)]

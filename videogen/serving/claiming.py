@@ -21,7 +21,7 @@ class Claimer:
 
     def __init__(self, store: Store, call: Call, holder: str, limits: Making) -> None:
         self.store, self.call, self.holder, self.limits = store, call, holder, limits
-        self._wake = asyncio.Event()
+        self._wake, self._looking = asyncio.Event(), asyncio.Lock()
         self._was_full = True
         """Was there no room when the queue was looked at last?"""
         self.saw_none = True
@@ -46,23 +46,29 @@ class Claimer:
         while True:
             found: list[Claim] = []
             self._wake.clear()  # before the look, which may miss what comes meanwhile
-            try:
-                most = room()
-                self._was_full = most <= 0
-                self.saw_none &= most > 0
-                if most > 0:
-                    found = await self._look(min(most, MOST_AT_ONCE), list(versions()), take)
-                    self.saw_none = not found and not self._wake.is_set()
-            except VideogenError as error:  # one damaged record must not end the claiming of others
-                logger.warning("nothing can be claimed: %s", error)
-                await asyncio.sleep(slowest)
-            take(found)
+            async with self._looking:
+                try:
+                    most = room()
+                    self._was_full = most <= 0
+                    self.saw_none &= most > 0
+                    if most > 0:
+                        found = await self._look(min(most, MOST_AT_ONCE), list(versions()), take)
+                        self.saw_none = not found and not self._wake.is_set()
+                except VideogenError as error:  # one damaged record must not end the claiming of others
+                    logger.warning("nothing can be claimed: %s", error)
+                    await asyncio.sleep(slowest)
+                take(found)
             if found:
                 pause = self.limits.poll_s[0]
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             pause = min(2 * pause, slowest)
+
+    async def looked(self) -> None:
+        """Waits for the look that is under way, so that what it claims is taken."""
+        async with self._looking:
+            pass
 
     async def _look(self, most: int, digests: list[str], take: Callable[[list[Claim]], None]) -> list[Claim]:
         """What is claimed. Cancelled meanwhile, it is taken all the same: a lease that nobody knows of runs out."""

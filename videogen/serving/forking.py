@@ -116,6 +116,8 @@ class Forking:
         with self.maker.kept_for(record.id) as kept:
             try:
                 changed, claims, waiting = await self.maker.call(lambda: self._write(held.claim, record, fields, step))
+                if not claims:  # another has the lease, maybe who claims for this replica
+                    await self.maker.looked()
             except BaseException:
                 if forked:
                     self.work.engine.forgo(forked)

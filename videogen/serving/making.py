@@ -202,6 +202,10 @@ class Maker:
             del self._kept[request_id]
             self.take(kept)
 
+    async def looked(self) -> None:
+        """Waits until what is being claimed just now is taken, or kept."""
+        await self._claimer.looked()
+
     async def _take_after(self, before: InHand, claim: Claim) -> None:
         """A request that was changed elsewhere comes again: what was made of it goes on if others wait for it."""
         waiting: list[AcceptedRequest] = []
