@@ -58,13 +58,21 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         until(lambda: is_gone(engine), one.log)
 
 
+def refused(tmp_path: Path, *arguments: str) -> str:
+    ours = {**os.environ, "VIDEOGEN_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([*SERVE, *arguments], env=ours, capture_output=True, text=True, timeout=SECONDS)
+    assert told.returncode == 2 and "loading" not in told.stdout, told
+    return told.stderr
+
+
 def test_a_port_of_grpc_that_is_taken_is_told_before_anything_is_loaded(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ours = {**os.environ, "VIDEOGEN_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        command = [*SERVE, str(port), "--synthetic"]
-        told = subprocess.run(command, env=ours, capture_output=True, text=True, timeout=SECONDS)
-    assert told.returncode == 2 and f"--grpc-port: got {port}" in told.stderr, told.stderr
-    assert "loading" not in told.stdout
+        assert f"--grpc-port: got {port}" in refused(tmp_path, str(port), "--synthetic")
+
+
+def test_a_folder_that_is_not_there_is_told_so(tmp_path):
+    told = refused(tmp_path, "0", "--ungated", "--model", "nowhere")
+    assert "--model: got 'nowhere'" in told and "there is no such folder" in told

@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Ending:
-    """One event loop's, in the main thread. `at_once` is called before a second signal ends the process."""
+    """One event loop's, in the main thread. `at_once` ends what the process could not leave behind."""
 
     def __init__(self, at_once: Callable[[], None] = lambda: None) -> None:
         self.at_once, self.asked = at_once, asyncio.Event()
@@ -30,13 +30,14 @@ class Ending:
                 signal.signal(number, handler)
 
     async def unless_asked(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What `work` gives; None if the end was asked for first, and `work` was then cancelled."""
+        """What `work` gives; None if the end was asked for first: `work` is cancelled, and `at_once` called."""
         working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.asked.wait())
         try:
             await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
             working.cancel()
+            self.at_once()
             await asyncio.wait({working})
             return None
         finally:

@@ -133,7 +133,15 @@ class EngineProcess:
             except OSError as error:
                 ours.close()
                 raise EngineUnavailable(f"the engine process can't be started: {error}") from error
-        reader, self._writer = await asyncio.open_connection(sock=ours)
+            except BaseException:
+                ours.close()
+                raise
+        try:
+            reader, self._writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            self.kill()
+            self._process = None
+            raise
         self._stopping, self._heard_at, self._started = False, loop.time(), loop.create_future()
         self._tasks = [
             loop.create_task(self._pass_on_lines(self._process)),

@@ -1,7 +1,9 @@
 """The engine process as the service drives it, with a device without networks: work, cancels, deaths and hangs."""
 
 import asyncio
+import contextlib
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -16,7 +18,16 @@ import pytest
 from tests.serving.engine.running import DIGEST, QUICK, SLOW, SYNTHETIC, engine, job, request
 from videogen.errors import EngineError, EngineUnavailable
 from videogen.media.mp4 import decode_mp4
-from videogen.serving.engine_process import Died, EngineConfig, Failed, Finished, Progress, Stats, Synthetic
+from videogen.serving.engine_process import (
+    Died,
+    EngineConfig,
+    EngineProcess,
+    Failed,
+    Finished,
+    Progress,
+    Stats,
+    Synthetic,
+)
 
 STEADY = EngineConfig(synthetic=Synthetic(fixed_s=0.06, each_s=0.001))
 """Two of its steps take longer than `Policy.fused_max_s`, so none are taken together."""
@@ -39,6 +50,25 @@ def test_every_job_is_told_of_step_by_step_and_ends_with_a_video():
                 assert sum(finished.facts["batches"].values()) == 4
             assert max(int(size) for end in told.ends.values() for size in end.facts["batches"]) > 1
             assert process.held == frozenset()
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_is_cancelled_leaves_no_process():
+    async def scenario():
+        for is_there, turns in itertools.product((False, True), range(1, 6)):
+            process = EngineProcess(STEADY, lambda event: None)
+            starting = asyncio.ensure_future(process.start())
+            while is_there and process.pid is None:
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            await process.stop(0)
+            assert process.pid is None
+        assert not psutil.Process().children(), "one was left"
 
     asyncio.run(scenario())
 
