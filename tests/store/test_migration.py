@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.fixtures.servers import aerospike_url
-from tests.store.builders import accepted, drain_all
+from tests.store.builders import Clock, accepted, drain_all
 from videogen.cli import app
 from videogen.errors import InvalidRequest
 from videogen.store.backends.catalog import open_records
@@ -151,6 +151,21 @@ def test_a_catch_up_goes_on_until_the_target_is_used(records, tmp_path):
     assert new.request(mine).state == "queued"
     assert mine in {one.id for one in new.requests(("queued",))}
     old.close()
+
+
+def test_a_copied_record_that_the_target_went_on_with_is_not_taken_back():
+    clock = Clock()
+    old, new = MemoryRecordStore(clock), MemoryRecordStore(clock)
+    old.write(Write("request", "a", (Set("state", "queued"),)))
+    migrate(old, new, "old")
+    clock.pass_(60)
+    old.write(Write("request", "a", (Set("state", "cancelled"),)))
+    assert migrate(old, new, "old").copied == 1
+    clock.pass_(60)
+    new.write(Write("request", "a", (Set("state", "done"),)))
+    with pytest.raises(InvalidRequest, match=r"1 request; the first: request a"):
+        migrate(old, new, "old")
+    assert new.read("request", "a").bins == {"state": "done"}
 
 
 def test_the_copy_of_another_store_is_refused(tmp_path):
