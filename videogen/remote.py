@@ -1,9 +1,10 @@
 """A running inference service, as a drain that hands it leases sees it."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from videogen.client.errors import ServiceError
+from videogen.client.errors import ServiceError, Unavailable
 from videogen.client.results import Claim as Lease
 from videogen.client.results import News
 from videogen.client.sync import Client
@@ -11,6 +12,8 @@ from videogen.errors import ServiceAway
 from videogen.store.records import Claim
 
 REACH_S = 3.0
+TOO_MANY, AGAIN_S = "OVERLOADED", 1.0
+"""How a service says that too many calls wait for its store, and when it is asked once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ class RemoteService:
         ]
         try:
             with Client(self.address, api_key=self.api_key) as client:
-                yield from client.execute(leases)
+                try:
+                    yield from client.execute(leases)
+                except Unavailable as error:
+                    if error.reason != TOO_MANY:
+                        raise
+                    time.sleep(AGAIN_S)
+                    yield from client.execute(leases)
         except ServiceError as error:
             raise ServiceAway(f"{self}: {error}") from error

@@ -1,6 +1,7 @@
 """The gRPC face as any client sees it: details of errors, health, reflection, keys, and calls that end badly."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,12 +18,14 @@ from grpc_status import rpc_status
 
 from tests.serving.grpc.serving import SLOW, Failing, Served, serving
 from tests.store.builders import accepted
-from videogen.errors import InvalidRequest
+from videogen.client.results import Executed
+from videogen.errors import InvalidRequest, ServiceAway
 from videogen.protos.videogen.v1 import session_service_pb2
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
 from videogen.protos.videogen.v1.session_service_pb2_grpc import SessionServiceStub
 from videogen.protos.videogen.v1.video_pb2 import VideoSpec
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
+from videogen.remote import RemoteService
 from videogen.serving.grpc.calling import peer_is_loopback
 from videogen.serving.grpc.errors import status_of
 from videogen.serving.grpc.server import SERVICES
@@ -271,6 +274,19 @@ def test_a_call_that_is_left_is_made_for_nobody_however_many_others_ask():
         stream.cancel()
         until(lambda: [record.state for record in served.store.requests()] == ["cancelled"])
         until(lambda: not served.service.work.in_hand)
+
+
+def test_a_run_that_comes_while_too_many_others_ask_comes_once_more():
+    with serving() as served:
+        request = served.service.versions.accept({"prompt": "a red circle", "lane": "batch"}, "default")
+        served.store.submit(request)
+        claims = served.store.claim([request.id], "run", 60.0)
+        service, calls = RemoteService(served.address), served.service.calls
+        served.server.access.executor, calls.most = calls, 0
+        with pytest.raises(ServiceAway, match="calls wait for the store"):
+            list(service.execute(claims))
+        threading.Timer(0.3, setattr, (calls, "most", 512)).start()
+        assert [type(item) for item in service.execute(claims)][-1] is Executed
 
 
 def test_calls_at_a_time_are_bounded():
