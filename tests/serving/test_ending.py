@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.running import ROOT, SECONDS, Serve, serving
+from videogen.serving.ending import SAME_S
 
 pytestmark = pytest.mark.slow
 SERVE = [sys.executable, "-c", "from videogen.cli import app; app()", "serve", "--http-port", "0", "--grpc-port"]
@@ -52,7 +53,10 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         os.kill(engine, signal.SIGSTOP)
         one.submit("a red ring", num_inference_steps=50)
         one.process.terminate()
+        one.process.send_signal(signal.SIGINT)  # so soon after the first, it is the same wish
         until(lambda: "within 600 s (--grace) or handed back; Ctrl-C once more ends it" in one.log.read_text(), one.log)
+        time.sleep(SAME_S)
+        assert one.process.poll() is None
         one.process.send_signal(signal.SIGINT)
         assert one.process.wait(SECONDS) == 128 + signal.SIGINT
         until(lambda: is_gone(engine), one.log)

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_S = 1.0
+"""What comes so soon after the first is the same wish: a terminal and what runs the command both tell of one Ctrl-C."""
 
 
 class Ending:
@@ -17,7 +21,7 @@ class Ending:
 
     def __init__(self, at_once: Callable[[], None] = lambda: None) -> None:
         self.at_once, self.asked = at_once, asyncio.Event()
-        self._is_asked, self._loop = False, asyncio.get_running_loop()
+        self._asked_at, self._loop = math.inf, asyncio.get_running_loop()
 
     @contextlib.contextmanager
     def heard(self) -> Generator[None]:
@@ -44,8 +48,9 @@ class Ending:
             asked.cancel()
 
     def _heard(self, number: int, _: FrameType | None) -> None:
-        if self._is_asked:
+        now = time.monotonic()
+        if now > self._asked_at + SAME_S:
             self.at_once()
             os._exit(128 + number)
-        self._is_asked = True
+        self._asked_at = min(self._asked_at, now)
         self._loop.call_soon_threadsafe(self.asked.set)
