@@ -20,8 +20,8 @@ from videogen.cli import app
 from videogen.serving.access import Access
 from videogen.serving.grpc.server import GrpcServer
 from videogen.serving.limits import Limits
-from videogen.serving.observing import Load
-from videogen.serving.overview import Overview
+from videogen.serving.telemetry.observing import Load
+from videogen.serving.telemetry.overview import Overview
 from videogen.settings import ServingLimits
 from videogen.store.store import Store
 

@@ -34,7 +34,7 @@ from videogen.scheduling.costs import Affine
 from videogen.scheduling.simulation.fleet import Fleet, FrontCosts, capacity
 from videogen.scheduling.simulation.outcome import Outcome
 from videogen.scheduling.simulation.simulate import simulate
-from videogen.serving.overview import quantile
+from videogen.serving.telemetry.overview import quantile
 
 COSTS, KIND = Affine(0.04, 0.005), Kind("video", 4)
 CAPACITY = capacity(Fleet(COSTS), KIND)

@@ -21,10 +21,10 @@ from videogen.client.aio import AsyncClient
 from videogen.client.results import Executed, Job
 from videogen.client.sync import Client
 from videogen.serving.grpc.server import GrpcServer
-from videogen.serving.in_hand import Making
-from videogen.serving.making import Maker
-from videogen.serving.preparing import Prepared, synthetic
-from videogen.serving.swapping import Swapper
+from videogen.serving.making.in_hand import Making
+from videogen.serving.making.maker import Maker
+from videogen.serving.versions.preparing import Prepared, synthetic
+from videogen.serving.versions.swapping import Swapper
 from videogen.settings import ServingLimits
 from videogen.store.api_keys import ApiKeys
 from videogen.store.rate_limits import RateLimit

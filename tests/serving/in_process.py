@@ -10,14 +10,14 @@ from typing import Any
 from videogen.serving.admission import ServiceLimits
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, Synthetic
-from videogen.serving.in_hand import Making
 from videogen.serving.jobs import Caller
-from videogen.serving.making import Maker
-from videogen.serving.observing import Ended, Observer
-from videogen.serving.preparing import synthetic
+from videogen.serving.making.in_hand import Making
+from videogen.serving.making.maker import Maker
 from videogen.serving.service import Service
-from videogen.serving.swapping import Swapper
-from videogen.serving.versions import Versions
+from videogen.serving.telemetry.observing import Ended, Observer
+from videogen.serving.versions.preparing import synthetic
+from videogen.serving.versions.served import Versions
+from videogen.serving.versions.swapping import Swapper
 from videogen.serving.wishes import Wishes
 from videogen.store.store import Store
 

@@ -10,7 +10,7 @@ from videogen.errors import Overloaded
 from videogen.serving import admission as looking_ahead
 from videogen.serving.admission import Admission, Pace, ServiceLimits
 from videogen.serving.engine.messages import Synthetic
-from videogen.serving.reporting import ended
+from videogen.serving.telemetry.reporting import ended
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.servers import LIVE_S, Server
 from videogen.store.store import Store

@@ -7,9 +7,9 @@ import pytest
 
 from tests.serving.in_process import CALLER, end_of, run, served, until
 from tests.store.builders import DIGEST, accepted, memory_store
-from videogen.serving.claiming import Claimer
 from videogen.serving.engine.messages import Synthetic
-from videogen.serving.in_hand import Making
+from videogen.serving.making.claiming import Claimer
+from videogen.serving.making.in_hand import Making
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 

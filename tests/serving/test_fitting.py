@@ -7,7 +7,7 @@ import psutil
 from videogen.artifacts import Artifacts
 from videogen.devices import cpu
 from videogen.resolve import WEIGHTS
-from videogen.serving.fitting import fits, left_to_container
+from videogen.serving.versions.fitting import fits, left_to_container
 
 MIB = 2**20
 

@@ -16,8 +16,8 @@ from tests.serving.running import serving
 from videogen.errors import Draining, EngineUnavailable, InvalidRequest, RecordNotFound, StoreConflict
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.engine.synthetic import sample
-from videogen.serving.in_hand import Making
 from videogen.serving.jobs import Caller
+from videogen.serving.making.in_hand import Making
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 from tests.serving.in_process import CALLER, Heard, end_of, run, served
 from videogen.serving.engine.messages import Synthetic
-from videogen.serving.observing import Submitted
+from videogen.serving.telemetry.observing import Submitted
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 

@@ -12,9 +12,9 @@ from tests.serving.in_process import CALLER, end_of, run, served
 from videogen.errors import EngineUnavailable
 from videogen.serving.engine.messages import EngineConfig, Synthetic
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.in_hand import Making
-from videogen.serving.preparing import synthetic
-from videogen.serving.swapping import Swapper
+from videogen.serving.making.in_hand import Making
+from videogen.serving.versions.preparing import synthetic
+from videogen.serving.versions.swapping import Swapper
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.records import Champion
 from videogen.store.store import Store

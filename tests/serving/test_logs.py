@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from tests.serving.test_metrics import ended, submitted
-from videogen.serving.logs import JobLog, about, configure
+from videogen.serving.telemetry.logs import JobLog, about, configure
 
 logger = logging.getLogger("videogen.serving.somewhere")
 

@@ -27,13 +27,13 @@ from videogen.serving.engine.messages import (
     VersionToLoad,
 )
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.in_hand import Making
-from videogen.serving.making import Maker
-from videogen.serving.preparing import synthetic
-from videogen.serving.reviving import Reviver
+from videogen.serving.making.in_hand import Making
+from videogen.serving.making.maker import Maker
+from videogen.serving.making.reviving import Reviver
+from videogen.serving.making.suspects import MOST_DEATHS
 from videogen.serving.service import Service
-from videogen.serving.suspects import MOST_DEATHS
-from videogen.serving.versions import Versions
+from videogen.serving.versions.preparing import synthetic
+from videogen.serving.versions.served import Versions
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.records import StoreLimits
 from videogen.store.store import Store
@@ -213,7 +213,7 @@ def test_a_version_that_is_let_go_while_the_engine_process_comes_up_again_is_not
 
 
 def test_a_job_that_ended_is_not_remembered_until_a_deadline_that_is_far_off(monkeypatch):
-    monkeypatch.setattr("videogen.serving.deadlines.LONGEST_S", 0.2)
+    monkeypatch.setattr("videogen.serving.making.deadlines.LONGEST_S", 0.2)
 
     async def test() -> None:
         async with served(Store(MemoryRecordStore()), Synthetic(fixed_s=0.01)) as service:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from videogen.serving.metrics import MOST_MODELS, ServiceMetrics
-from videogen.serving.observing import Ended, Load, Observers, Stage, Submitted
+from videogen.serving.telemetry.metrics import MOST_MODELS, ServiceMetrics
+from videogen.serving.telemetry.observing import Ended, Load, Observers, Stage, Submitted
 from videogen.store.metrics import OTHERS, StoreMetrics
 from videogen.store.store import Store
 

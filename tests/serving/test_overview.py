@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from tests.serving.test_metrics import ended, submitted
-from videogen.serving.observing import Load
-from videogen.serving.overview import WINDOW_S, Overview, quantile
+from videogen.serving.telemetry.observing import Load
+from videogen.serving.telemetry.overview import WINDOW_S, Overview, quantile
 
 
 class Hands:

@@ -5,8 +5,8 @@ import time
 from tests.serving.in_process import CALLER, run, served, until
 from tests.store.builders import DIGEST, accepted
 from videogen.serving.engine.messages import Synthetic
-from videogen.serving.in_hand import Making
-from videogen.serving.presence import Presence
+from videogen.serving.making.in_hand import Making
+from videogen.serving.making.presence import Presence
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.servers import Server
 from videogen.store.store import Store

@@ -6,8 +6,8 @@ import pytest
 
 from tests.store.builders import accepted
 from videogen.serving.engine.messages import Stats
-from videogen.serving.observing import Observer
-from videogen.serving.reporting import EngineReport, ended
+from videogen.serving.telemetry.observing import Observer
+from videogen.serving.telemetry.reporting import EngineReport, ended
 from videogen.serving.views import accepted_at
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from videogen.serving.engine.messages import Loaded
-from videogen.serving.speed import Speed
+from videogen.serving.making.speed import Speed
 
 STEP_S = {1: 0.045, 4: 0.06, 16: 0.12}
 

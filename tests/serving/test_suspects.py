@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videogen.serving.suspects import MOST_DEATHS, Suspects
+from videogen.serving.making.suspects import MOST_DEATHS, Suspects
 
 MOST_ATTEMPTS = 3
 

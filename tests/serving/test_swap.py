@@ -19,12 +19,12 @@ from videogen.client.sync import Client
 from videogen.devices import cpu
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig
-from videogen.serving.in_hand import Making
-from videogen.serving.making import Maker
-from videogen.serving.preparing import prepare
+from videogen.serving.making.in_hand import Making
+from videogen.serving.making.maker import Maker
 from videogen.serving.service import Service
-from videogen.serving.swapping import Swapper
-from videogen.serving.versions import Versions
+from videogen.serving.versions.preparing import prepare
+from videogen.serving.versions.served import Versions
+from videogen.serving.versions.swapping import Swapper
 from videogen.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.serving.test_metrics import STAGES, ended
-from videogen.serving.tracing import Tracing, called_with, carried, traceparent
+from videogen.serving.telemetry.tracing import Tracing, called_with, carried, traceparent
 from videogen.store.store import Store
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -116,7 +116,7 @@ def test_spans_arrive_at_a_real_collector():
 
 def test_no_endpoint_is_no_tracing_and_no_import():
     program = (
-        "import sys; from videogen.serving.tracing import Tracing\n"
+        "import sys; from videogen.serving.telemetry.tracing import Tracing\n"
         "assert Tracing.from_environment({}) is None\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )

@@ -229,7 +229,7 @@ def charts(measured: "Measured") -> tuple[str, str]:
     """Latencies over time, and how they are spread, each as SVG."""
     from videogen.loads.measured import percentile_curve
     from videogen.media.charts import Series, line_chart
-    from videogen.serving.overview import quantile
+    from videogen.serving.telemetry.overview import quantile
 
     last = max((one.at for one in measured.taken), default=0.0)
     bins = measured.over_time(max(1.0, last / BINS))

@@ -50,10 +50,10 @@ def serve(
     """
     require("fastapi", "serve")
     require("grpc", "serve")
-    from videogen.serving import logs
     from videogen.serving.assembly import Serving
     from videogen.serving.engine.messages import Synthetic
     from videogen.serving.server import serve as run
+    from videogen.serving.telemetry import logs
 
     serving = Serving(
         model=model,

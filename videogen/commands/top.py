@@ -81,7 +81,7 @@ def _watch(client: "Client", address: str, seen: Mapping[str, Any], every: float
 
 
 def view(address: str, seen: Mapping[str, Any]) -> "RenderableType":
-    """One look, of the form that `videogen.serving.overview.Overview.as_plain` gives, at most 80 columns wide."""
+    """One look, of the form that `Overview.as_plain` gives in the service's telemetry, at most 80 columns wide."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from videogen.loads.answers import Answer, Outcome
-from videogen.serving.overview import quantile
+from videogen.serving.telemetry.overview import quantile
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
 LATE_S, BUSY = 0.02, 0.7

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from videogen.client.results import Claim, News
 from videogen.errors import Draining, InvalidRequest, StoreUnavailable
-from videogen.serving.lending import Lending
-from videogen.serving.making import Maker
-from videogen.serving.overview import Overview
+from videogen.serving.making.lending import Lending
+from videogen.serving.making.maker import Maker
 from videogen.serving.readiness import Readiness
 from videogen.serving.store_calls import Call
-from videogen.serving.swapping import Swapper
+from videogen.serving.telemetry.overview import Overview
+from videogen.serving.versions.swapping import Swapper
 from videogen.store.records import Json
 
 

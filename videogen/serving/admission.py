@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from videogen.errors import Overloaded
 from videogen.requests import AcceptedRequest, Lane
-from videogen.serving.observing import Ended, Observer
+from videogen.serving.telemetry.observing import Ended, Observer
 from videogen.store.pace import Eta
 from videogen.store.records import RequestRecord
 from videogen.store.servers import Server

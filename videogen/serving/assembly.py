@@ -14,17 +14,17 @@ from videogen.opening import open_artifacts
 from videogen.serving.admission import ServiceLimits
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, Synthetic
-from videogen.serving.fitting import fits
-from videogen.serving.logs import JobLog
-from videogen.serving.making import Maker
-from videogen.serving.metrics import ServiceMetrics
-from videogen.serving.observing import Observers
-from videogen.serving.overview import Overview
-from videogen.serving.preparing import Prepared, prepare, synthetic
+from videogen.serving.making.maker import Maker
 from videogen.serving.service import Service
-from videogen.serving.swapping import Swapper
-from videogen.serving.tracing import Tracing
-from videogen.serving.versions import ServedVersion, Versions
+from videogen.serving.telemetry.logs import JobLog
+from videogen.serving.telemetry.metrics import ServiceMetrics
+from videogen.serving.telemetry.observing import Observers
+from videogen.serving.telemetry.overview import Overview
+from videogen.serving.telemetry.tracing import Tracing
+from videogen.serving.versions.fitting import fits
+from videogen.serving.versions.preparing import Prepared, prepare, synthetic
+from videogen.serving.versions.served import ServedVersion, Versions
+from videogen.serving.versions.swapping import Swapper
 from videogen.serving.wishes import Wishes
 from videogen.settings import Settings
 from videogen.store.backends.catalog import open_records

@@ -11,10 +11,10 @@ from videogen.changing import wanted
 from videogen.errors import Draining, EngineError, EngineUnavailable, InvalidRequest, StoreConflict
 from videogen.requests import AcceptedRequest
 from videogen.serving.engine_process import Forked
-from videogen.serving.in_hand import InHand
 from videogen.serving.jobs import Caller
 from videogen.serving.looking import Looking
-from videogen.serving.making import Maker
+from videogen.serving.making.in_hand import InHand
+from videogen.serving.making.maker import Maker
 from videogen.serving.store_calls import Call
 from videogen.serving.views import accepted_at
 from videogen.store.records import Claim, RequestRecord

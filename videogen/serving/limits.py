@@ -17,7 +17,7 @@ from videogen.errors import InvalidRequest, RateLimited, StoreConflict
 from videogen.serving.access import Access
 from videogen.serving.buckets import Buckets
 from videogen.serving.jobs import Caller
-from videogen.serving.observing import Observer
+from videogen.serving.telemetry.observing import Observer
 from videogen.settings import ServingLimits
 from videogen.store.rate_limits import Decision, RateLimit, RateLimits
 

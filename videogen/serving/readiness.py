@@ -1,8 +1,8 @@
 """Whether a replica lives, whether it may get requests, and why not."""
 
-from videogen.serving.swapping import Swapper
+from videogen.serving.making.workload import Workload
 from videogen.serving.tasks import Tasks
-from videogen.serving.workload import Workload
+from videogen.serving.versions.swapping import Swapper
 
 
 class Readiness:

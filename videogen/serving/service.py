@@ -25,15 +25,15 @@ from videogen.serving.contents import Contents
 from videogen.serving.forking import Forking
 from videogen.serving.jobs import CacheUse, Caller, Content, ModelInfo, Page, VideoJob
 from videogen.serving.looking import Looking
-from videogen.serving.making import Maker
-from videogen.serving.observing import Observer, Submitted
-from videogen.serving.overview import Overview
+from videogen.serving.making.maker import Maker
 from videogen.serving.readiness import Readiness
-from videogen.serving.reporting import ended
 from videogen.serving.sessions import Sessions
 from videogen.serving.store_calls import Call, in_threads, patiently
-from videogen.serving.swapping import Swapper
-from videogen.serving.tracing import carried
+from videogen.serving.telemetry.observing import Observer, Submitted
+from videogen.serving.telemetry.overview import Overview
+from videogen.serving.telemetry.reporting import ended
+from videogen.serving.telemetry.tracing import carried
+from videogen.serving.versions.swapping import Swapper
 from videogen.serving.views import REMIXED_FROM
 from videogen.serving.wishes import Wishes
 from videogen.store.idempotency import Idempotency

@@ -29,7 +29,7 @@ from videogen.remote import RemoteService
 from videogen.serving.grpc.calling import peer_is_loopback
 from videogen.serving.grpc.errors import status_of
 from videogen.serving.grpc.server import SERVICES
-from videogen.serving.observing import Observer
+from videogen.serving.telemetry.observing import Observer
 from videogen.settings import ServingLimits
 from videogen.store.rate_limits import RateLimit
 

@@ -17,9 +17,9 @@ from videogen.serving.access import Access, Scope, require
 from videogen.serving.grpc.errors import abort
 from videogen.serving.grpc.malformed import Malformed
 from videogen.serving.limits import Limits, Verb
-from videogen.serving.observing import reason_of
 from videogen.serving.service import Service
-from videogen.serving.tracing import TRACEPARENT, called_with
+from videogen.serving.telemetry.observing import reason_of
+from videogen.serving.telemetry.tracing import TRACEPARENT, called_with
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from videogen import errors
 from videogen.errors import VideogenError
-from videogen.serving.observing import reason_of
+from videogen.serving.telemetry.observing import reason_of
 
 
 class Answer(Response):

@@ -6,8 +6,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from videogen.serving.logs import about
-from videogen.serving.tracing import TRACEPARENT, called_with
+from videogen.serving.telemetry.logs import about
+from videogen.serving.telemetry.tracing import TRACEPARENT, called_with
 
 HEADER = "x-request-id"
 SHAPE = re.compile(r"[A-Za-z0-9._-]{1,64}")

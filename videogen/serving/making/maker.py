@@ -17,8 +17,6 @@ from videogen.errors import RecordNotFound, StoreUnavailable, VideogenError
 from videogen.requests import AcceptedRequest
 from videogen.serving.admission import Pace
 from videogen.serving.changes import Changes
-from videogen.serving.claiming import Claimer
-from videogen.serving.deadlines import Deadlines
 from videogen.serving.engine.messages import (
     Died,
     EngineConfig,
@@ -31,18 +29,20 @@ from videogen.serving.engine.messages import (
     VersionToLoad,
 )
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.in_hand import InHand, Making, left
-from videogen.serving.leases import Leases
-from videogen.serving.observing import Observer
-from videogen.serving.presence import Presence
-from videogen.serving.reporting import EngineReport, ended
-from videogen.serving.results import Results
-from videogen.serving.reviving import Reviver
-from videogen.serving.speed import Speed
+from videogen.serving.making.claiming import Claimer
+from videogen.serving.making.deadlines import Deadlines
+from videogen.serving.making.in_hand import InHand, Making, left
+from videogen.serving.making.leases import Leases
+from videogen.serving.making.presence import Presence
+from videogen.serving.making.results import Results
+from videogen.serving.making.reviving import Reviver
+from videogen.serving.making.speed import Speed
+from videogen.serving.making.workload import Workload
 from videogen.serving.store_calls import in_threads
 from videogen.serving.tasks import Tasks
-from videogen.serving.versions import ServedVersion, Versions
-from videogen.serving.workload import Workload
+from videogen.serving.telemetry.observing import Observer
+from videogen.serving.telemetry.reporting import EngineReport, ended
+from videogen.serving.versions.served import ServedVersion, Versions
 from videogen.store.records import Claim, Json
 from videogen.store.servers import Server
 from videogen.store.store import Store

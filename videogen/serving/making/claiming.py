@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from videogen.errors import VideogenError
-from videogen.serving.in_hand import Making
+from videogen.serving.making.in_hand import Making
 from videogen.serving.store_calls import Call
 from videogen.store.records import Claim
 from videogen.store.store import Store

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from videogen.opening import require
-from videogen.serving.observing import Ended, Observer
+from videogen.serving.telemetry.observing import Ended, Observer
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter, SpanProcessor

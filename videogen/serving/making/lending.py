@@ -7,10 +7,10 @@ from videogen.client.results import HANDED_BACK, ExecuteFailed, Executing, News
 from videogen.client.results import Claim as Leased
 from videogen.errors import RecordNotFound
 from videogen.requests import AcceptedRequest
+from videogen.serving.making.workload import Workload
 from videogen.serving.store_calls import Call
-from videogen.serving.versions import Versions
+from videogen.serving.versions.served import Versions
 from videogen.serving.views import UNGATED
-from videogen.serving.workload import Workload
 from videogen.store.records import Claim
 from videogen.store.store import Store
 

@@ -8,7 +8,7 @@ from videogen.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, I
 from videogen.models.spec import ModelSpec, read_spec
 from videogen.resolve import resolve_model, runnable_target
 from videogen.serving.engine.messages import VersionToLoad
-from videogen.serving.versions import ServedVersion
+from videogen.serving.versions.served import ServedVersion
 from videogen.store.store import Store
 
 Prepared = tuple[ServedVersion, VersionToLoad]

@@ -9,7 +9,7 @@ from typing import Any
 
 from videogen.scheduling.costs import Profiled, Table
 from videogen.serving.engine.messages import Loaded
-from videogen.serving.in_hand import Making
+from videogen.serving.making.in_hand import Making
 from videogen.serving.views import device_seconds
 
 SHARE = 0.1

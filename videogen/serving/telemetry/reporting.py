@@ -6,8 +6,8 @@ from typing import Any
 
 from videogen.requests import AcceptedRequest, Priority
 from videogen.serving.engine.messages import Stats
-from videogen.serving.observing import Ended, Load, Observer, Outcome, Stage, StageName
-from videogen.serving.tracing import TRACEPARENT, traceparent
+from videogen.serving.telemetry.observing import Ended, Load, Observer, Outcome, Stage, StageName
+from videogen.serving.telemetry.tracing import TRACEPARENT, traceparent
 from videogen.serving.views import accepted_at, device_seconds
 
 IN_ORDER: tuple[tuple[str, StageName], ...] = (

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from videogen.serving.observing import Ended, Load, Observer, Refusal, Submitted
+from videogen.serving.telemetry.observing import Ended, Load, Observer, Refusal, Submitted
 
 WINDOW_S = 60.0
 MOST_EVENTS = 20_000

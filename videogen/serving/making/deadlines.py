@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from videogen.requests import AcceptedRequest
-from videogen.serving.in_hand import left
+from videogen.serving.making.in_hand import left
 
 AGAIN_S = 0.5
 """Until the next look, where the store's clock is behind this one or the store is away."""

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from videogen.errors import StoreUnavailable, VideogenError
+from videogen.serving.making.workload import Workload
 from videogen.serving.store_calls import Call
-from videogen.serving.workload import Workload
 from videogen.store.records import Claim
 from videogen.store.store import Store
 

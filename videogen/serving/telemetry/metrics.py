@@ -8,7 +8,7 @@ from typing import get_args
 
 from videogen.requests import Priority
 from videogen.serving.jobs import CacheUse
-from videogen.serving.observing import Ended, Load, Observer, Outcome, Refusal, StageName, Submitted
+from videogen.serving.telemetry.observing import Ended, Load, Observer, Outcome, Refusal, StageName, Submitted
 from videogen.store.metrics import OTHERS, StoreMetrics
 from videogen.store.store import Store
 

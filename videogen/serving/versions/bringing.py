@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 
 from videogen.errors import EngineError, EngineUnavailable, VideogenError
 from videogen.serving.engine.messages import VersionToLoad
-from videogen.serving.making import Maker
-from videogen.serving.preparing import Prepared
-from videogen.serving.probing import probe
-from videogen.serving.versions import ServedVersion
+from videogen.serving.making.maker import Maker
+from videogen.serving.versions.preparing import Prepared
+from videogen.serving.versions.probing import probe
+from videogen.serving.versions.served import ServedVersion
 
 logger = logging.getLogger(__name__)
 PROBE_S, PROBE_TIMES = 30.0, 10

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-from videogen.serving.observing import Ended, Observer, Refusal, Submitted
+from videogen.serving.telemetry.observing import Ended, Observer, Refusal, Submitted
 
 LogFormat = Literal["human", "json"]
 FIELDS = (

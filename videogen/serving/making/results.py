@@ -12,10 +12,10 @@ from videogen.errors import VideogenError
 from videogen.outlasting import outlasting
 from videogen.requests import AcceptedRequest
 from videogen.serving.engine.messages import Finished
-from videogen.serving.in_hand import InHand, left
-from videogen.serving.observing import Observer, Outcome
-from videogen.serving.reporting import ended
+from videogen.serving.making.in_hand import InHand, left
 from videogen.serving.store_calls import Call
+from videogen.serving.telemetry.observing import Observer, Outcome
+from videogen.serving.telemetry.reporting import ended
 from videogen.store.records import Json
 from videogen.store.store import Store
 

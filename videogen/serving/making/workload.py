@@ -10,9 +10,9 @@ from videogen.scheduling.job import CLASSES, Priority
 from videogen.scheduling.policy import AGEING_S
 from videogen.serving.engine.messages import Died, EngineJob
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.in_hand import InHand, left
-from videogen.serving.speed import Speed
-from videogen.serving.suspects import Suspects
+from videogen.serving.making.in_hand import InHand, left
+from videogen.serving.making.speed import Speed
+from videogen.serving.making.suspects import Suspects
 from videogen.store.records import Claim, StoreLimits
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 
 from videogen.errors import InvalidRequest, StoreUnavailable, VideogenError
 from videogen.resolve import champion_of
-from videogen.serving.bringing import Bringer
-from videogen.serving.making import Maker
-from videogen.serving.preparing import Prepared
+from videogen.serving.making.maker import Maker
+from videogen.serving.versions.bringing import Bringer
+from videogen.serving.versions.preparing import Prepared
 from videogen.store.records import Json
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from videogen.media.mp4 import decode_mp4
 from videogen.requests import AcceptedRequest
 from videogen.serving.engine.messages import EngineJob, Finished
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.versions import ServedVersion
+from videogen.serving.versions.served import ServedVersion
 
 VIDEOS = 2
 LEAST_SPREAD = 8

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from videogen.errors import EngineError, EngineUnavailable
 from videogen.serving.engine.messages import Loaded, VersionToLoad
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.in_hand import Making
+from videogen.serving.making.in_hand import Making
 
 
 class Reviver:
