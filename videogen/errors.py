@@ -16,6 +16,7 @@
     - RecordNotFound, RecordDamaged, StoreConflict, LeaseLost, StoreUnavailable
     - StoreBusy: a StoreUnavailable of a store that answers, but not so many at once
     - RecordExpired: a RecordNotFound that was there until lately
+    - SessionNotFound: a RecordNotFound of the session that a request names
     - InvalidStoreUrl: a StoreUnavailable whose URL is at fault
   + AccessError: who calls may not
     - Unauthenticated: no key, or none that is known
@@ -125,6 +126,10 @@ class RecordNotFound(StoreError):
 
 class RecordExpired(RecordNotFound):
     """There was a record of that id, until its time was over."""
+
+
+class SessionNotFound(RecordNotFound):
+    """A request names a session that ended, ran out, is another tenant's, or never was."""
 
 
 class RecordDamaged(StoreError):

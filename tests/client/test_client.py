@@ -269,10 +269,10 @@ def test_models_say_what_can_be_asked(client):
 
 
 def test_sessions(client):
-    session = client.create_session({"seed": 3, "nested": {"x": [1, 2.5, None]}})
-    assert session.defaults == {"seed": 3, "nested": {"x": [1, 2.5, None]}} and session.edit_state is None
+    session = client.create_session({"seed": 3, "metadata": {"x": [1, 2.5, None]}})
+    assert session.defaults == {"seed": 3, "metadata": {"x": [1, 2.5, None]}} and session.edit_state is None
     changed = client.update_session(session.id, expected_revision=1, defaults={"seed": None}, edit_state=["a", 1])
-    assert changed.defaults == {"nested": {"x": [1, 2.5, None]}} and changed.edit_state == ["a", 1]
+    assert changed.defaults == {"metadata": {"x": [1, 2.5, None]}} and changed.edit_state == ["a", 1]
     with pytest.raises(errors.Conflict, match="revision"):
         client.update_session(session.id, expected_revision=1)
     assert client.update_session(session.id).edit_state == ["a", 1]
@@ -339,7 +339,7 @@ def test_the_async_client_does_the_same(served, slow):
             with pytest.raises(errors.NotFound):
                 await client.get(job.id)
             session = await client.create_session()
-            assert (await client.update_session(session.id, defaults={"a": 1})).defaults == {"a": 1}
+            assert (await client.update_session(session.id, defaults={"fps": 1})).defaults == {"fps": 1}
             assert (await client.stats())["ready"] is True
             claims = leases(served.store.claim(sealed(served.store, 1), "run", 60.0))
             assert isinstance([item async for item in client.execute(claims)][-1], Executed)

@@ -106,7 +106,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A client's defaults, what it edits, and digests of the videos that it saw last, newest first."""
+    """A client's defaults, what it edits, and the ids of the jobs that named it last, newest first."""
 
     id: str
     revision: int

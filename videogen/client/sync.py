@@ -55,9 +55,12 @@ class Client:
         on_progress: OnProgress | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
+        session: str | None = None,
         **fields: Any,
     ) -> Video:
         """Makes a video and waits for it. `fields` are those of `VideoSpec` in videogen.v1, such as `seed`.
+
+        What they leave out is as the defaults of `session` say, the id of one, which then lists the job.
 
         Leaving early (an exception in `on_progress`, Ctrl-C, `timeout_s`) cancels the request. One whose connection
         broke is asked for again under the same idempotency key. Raises VideoFailed if there is no video.
@@ -67,7 +70,7 @@ class Client:
         while True:
             left = None if ends is None else max(0.0, ends - time.monotonic())
             try:
-                return self._generate(verbs.generate(prompt, fields, key), on_progress, left)
+                return self._generate(verbs.generate(prompt, fields, key, session), on_progress, left)
             except (Unavailable, VideoFailed) as error:
                 key = channels.next_key(error, key, attempt, own=idempotency_key is None)
             time.sleep(verbs.pause_s(attempt))
@@ -86,9 +89,11 @@ class Client:
                         return wire.video(answer.finished, chunks)
         raise ProtocolError("the stream ended before the video did")
 
-    def submit(self, prompt: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
-        """Records a request and returns at once. `fields` as for `generate`."""
-        return self._call(verbs.submit(prompt, fields, idempotency_key or verbs.key()))
+    def submit(
+        self, prompt: str, *, idempotency_key: str | None = None, session: str | None = None, **fields: Any
+    ) -> Job:
+        """Records a request and returns at once. `session` and `fields` as for `generate`."""
+        return self._call(verbs.submit(prompt, fields, idempotency_key or verbs.key(), session))
 
     def get(self, job_id: str) -> Job:
         return self._call(verbs.get(job_id))

@@ -54,15 +54,18 @@ def key() -> str:
     return secrets.token_urlsafe(18)
 
 
-def generate(prompt: str, fields: Mapping[str, Any], idempotency_key: str) -> Verb[video_service_pb2.GenerateResponse]:
+def generate(
+    prompt: str, fields: Mapping[str, Any], idempotency_key: str, session: str | None = None
+) -> Verb[video_service_pb2.GenerateResponse]:
     spec = wire.spec({"prompt": prompt, **fields})
-    request = video_service_pb2.GenerateRequest(spec=spec, idempotency_key=idempotency_key)
+    request = video_service_pb2.GenerateRequest(spec=spec, idempotency_key=idempotency_key, session=session)
     return Verb("Generate", request, lambda answer: answer)
 
 
-def submit(prompt: str, fields: Mapping[str, Any], idempotency_key: str) -> Verb[Job]:
+def submit(prompt: str, fields: Mapping[str, Any], idempotency_key: str, session: str | None = None) -> Verb[Job]:
     spec = wire.spec({"prompt": prompt, **fields})
-    return _job("Submit", video_service_pb2.SubmitRequest(spec=spec, idempotency_key=idempotency_key))
+    request = video_service_pb2.SubmitRequest(spec=spec, idempotency_key=idempotency_key, session=session)
+    return _job("Submit", request)
 
 
 def get(job_id: str) -> Verb[Job]:

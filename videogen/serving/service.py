@@ -94,19 +94,27 @@ class Service:
         caller: Caller,
         idempotency_key: str | None = None,
         webhook_url: str | None = None,
+        session: str | None = None,
     ) -> VideoJob:
         """Accepts a request, which is in the store when this returns.
 
         `fields` as `videogen.requests.Request` has them; the tenant is the caller's. `webhook_url` was checked before,
-        and is told the end. Raises InvalidRequest, Draining, and Overloaded if it could not be answered in time.
+        and is told the end. The defaults of `session` fill what `fields` leave out. Raises InvalidRequest, Draining,
+        SessionNotFound, and Overloaded if it could not be answered in time.
         """
         if self.readiness.draining:
             raise Draining("the service is ending and takes no more requests; another replica does")
-        key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(fields))
+        sent = fields if session is None else {**fields, "session": session}
+        key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(sent))
+        if session is not None:
+            fields = await self.sessions.filled(fields, session, caller)
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         # To its end, although who asks may leave meanwhile: what was claimed is to be made.
-        return await asyncio.shield(asyncio.ensure_future(self._submit(fields, caller, key, webhook_url)))
+        accepting = self._submit(fields, caller, key, webhook_url)
+        if session is not None:
+            accepting = self.sessions.remembered(accepting, session, caller)
+        return await asyncio.shield(asyncio.ensure_future(accepting))
 
     async def _submit(
         self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, webhook_url: str | None

@@ -29,7 +29,7 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as it was read. `videos`: digests without repetition, newest first, at most `RECENT`."""
+    """A session as it was read. `videos`: ids of jobs without repetition, newest first, at most `RECENT`."""
 
     tenant: str
     id: str
@@ -70,7 +70,7 @@ class Sessions:
             session, defaults=_merged({}, session.defaults), edit_state=_plain("edit_state", session.edit_state)
         )
         oldest_first = enumerate(reversed(session.videos[:RECENT]), 1)
-        videos = [MapPut(f"{number:012d}", digest) for number, digest in oldest_first]
+        videos = [MapPut(f"{number:012d}", video) for number, video in oldest_first]
         operations, ttl = (
             (*_bins(plain), Set("videos", len(videos)), *videos),
             min(left_s or self.keep_s, LONGEST_KEPT_S),
@@ -115,7 +115,7 @@ class Sessions:
 
         return until_swapped(attempt, f"session {session_id}")
 
-    def add_video(self, tenant: str, session_id: str, digest: str) -> None:
+    def add_video(self, tenant: str, session_id: str, job_id: str) -> None:
         """Puts a video at the head of the recent ones, also one that is among them already; the oldest drop out."""
         key = _key(tenant, session_id)
 
@@ -123,9 +123,9 @@ class Sessions:
             count = self._open(key, session_id).count("videos")
             # Only this changes the map of an open session, and only with the count: if that still stands, so does it.
             entries = self.records.map_range(self.kind, key)
-            kept = [entry for entry, video in entries if video != digest][-(RECENT - 1) :]
+            kept = [entry for entry, video in entries if video != job_id][-(RECENT - 1) :]
             dropped = [MapRemove(entry) for entry, _ in entries if entry not in kept]
-            operations = (Set("videos", count + 1), MapPut(f"{count + 1:012d}", digest), *dropped)
+            operations = (Set("videos", count + 1), MapPut(f"{count + 1:012d}", job_id), *dropped)
             when = every(OPEN, Is("videos", count))
             return self.records.write(Write(self.kind, key, operations, "never", when, self.keep_s))
 

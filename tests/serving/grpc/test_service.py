@@ -149,9 +149,9 @@ def test_it_is_serving(client):
 def test_models_and_sessions(client):
     (model,) = client.models()
     assert model.version == "synthetic@1" and model.ungated and model.limits["widths"] == (64,)
-    session = client.create_session({"seed": 3, "nested": {"x": [1, 2.5, None]}})
+    session = client.create_session({"seed": 3, "metadata": {"x": [1, 2.5, None]}})
     changed = client.update_session(session.id, expected_revision=1, defaults={"seed": None}, edit_state=["a", 1])
-    assert changed.defaults == {"nested": {"x": [1, 2.5, None]}} and changed.edit_state == ["a", 1]
+    assert changed.defaults == {"metadata": {"x": [1, 2.5, None]}} and changed.edit_state == ["a", 1]
     with pytest.raises(errors.Conflict, match="revision"):
         client.update_session(session.id, expected_revision=1)
     assert client.get_session(session.id) == changed

@@ -133,6 +133,6 @@ def test_the_python_runs(address, tmp_path):
         assert ran.returncode == 0, ran.stderr
         told.append(ran.stdout)
     assert len(told) == 3 and "width 65" in told[0] and "completed 1.0" in told[0]
-    assert told[2].startswith("8\n2 {'num_inference_steps': 8} {'draft': ")
+    assert told[2].startswith("8 4\nTrue\n2 {'num_inference_steps': 8} {'draft': ")
     assert {path.name for path in tmp_path.glob("*.mp4")} == {"circle.mp4", "video-0.mp4", "video-1.mp4"}
     assert all(b"ftyp" in path.read_bytes()[:12] for path in tmp_path.glob("*.mp4"))

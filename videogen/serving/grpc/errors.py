@@ -27,6 +27,8 @@ def status_of(error: VideogenError) -> status_pb2.Status:
         text = f"got {given}; allowed: {_short(error.allowed)}"
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=text, reason=reason)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    elif isinstance(error, errors.SessionNotFound):
+        said = {"field": "session"}
     details.append(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=said))
     if (seconds := _retry_after_s(error)) is not None:
         retry = error_details_pb2.RetryInfo()

@@ -69,7 +69,8 @@ class VideoFace(Face, VideoServiceServicer):
             raise InvalidRequest("spec", None, 'a VideoSpec, such as {"spec": {"prompt": "a red ring"}}')
         self.limits.check_prompt(request.spec.prompt)
         await self.limits.take(caller)
-        return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context))
+        session = request.session if request.HasField("session") else None
+        return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context), session=session)
 
     @answers(reads="look")
     async def Get(self, request: pb.GetRequest, context: Context, caller: Caller) -> pb.GetResponse:

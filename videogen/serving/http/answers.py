@@ -81,6 +81,8 @@ def of_error(error: VideogenError) -> Answer:
             return refusal(404, "model_not_found", text, "model")
         case errors.InvalidRequest():
             return refusal(400, "invalid_value", text, error.field)
+        case errors.SessionNotFound():
+            return refusal(404, "session_not_found", text, "session")
         case errors.RecordExpired():
             return refusal(404, "video_expired", text)
         case errors.RecordNotFound():

@@ -14,7 +14,7 @@ from videogen.serving.jobs import ModelInfo
 
 FROM_THE_CALLER = frozenset({"schema_version", "tenant"})
 OURS = tuple(name for name in Request.model_fields if name not in FROM_THE_CALLER)
-THEIRS = ("seconds", "size", "input_reference", "webhook_url")
+THEIRS = ("seconds", "size", "input_reference", "webhook_url", "session")
 REFERENCES = ("input_reference", "image_reference", "reference_url", "video_reference", "video_url", "image_url")
 MAX_WARNINGS = 20
 FRAMES_OFF = 1
@@ -28,6 +28,7 @@ class Asked:
     fields: dict[str, Any]
     warnings: tuple[str, ...] = ()
     webhook_url: str | None = None
+    session: str | None = None
 
 
 def translate(given: Mapping[str, Any], model: ModelInfo | None) -> Asked:
@@ -40,16 +41,23 @@ def translate(given: Mapping[str, Any], model: ModelInfo | None) -> Asked:
     _refuse_references(given)
     spec = model.spec if model else None
     fields = {"lane": "interactive"} | {name: given[name] for name in OURS if name in given}
-    if model and "model" not in fields:
+    url, session = _text(given, "webhook_url", "an https URL"), _text(given, "session", "a session's id")
+    if model and session is None and "model" not in fields:
         fields["model"] = model.name
     if "size" in given:
         fields |= _size(given, spec)
     if "seconds" in given:
         fields |= _frames(given, spec)
-    url = given.get("webhook_url")
-    if url is not None and not isinstance(url, str):
-        raise InvalidRequest("webhook_url", url, "an https URL")
-    return Asked(fields, _warnings(given), url)
+        if session is not None and spec:  # the seconds were counted at this rate
+            fields.setdefault("fps", spec.fps)
+    return Asked(fields, _warnings(given), url, session)
+
+
+def _text(given: Mapping[str, Any], name: str, allowed: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(name, value, allowed)
+    return value
 
 
 def _refuse_references(given: Mapping[str, Any]) -> None:

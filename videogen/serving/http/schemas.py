@@ -28,6 +28,7 @@ class CreateVideo(Shape):
     deadline: float | None = Field(None, description="Seconds; refused at once (429) if it cannot be met.")
     metadata: dict[str, str | bool | int | float | None] | None = None
     webhook_url: str | None = Field(None, description="Called when the video is completed or failed.")
+    session: str | None = Field(None, description="Whose defaults fill what is absent here, and which lists the video.")
 
 
 class RemixVideo(Shape):

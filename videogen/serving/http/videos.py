@@ -52,7 +52,7 @@ async def _submit(request: Request, asked: Asked, caller: Caller) -> VideoJob:
     await _take(request, caller)
     if asked.webhook_url is not None:  # its name is looked up
         await request.app.state.webhooks.check(asked.webhook_url, caller)
-    return await service_of(request).submit(asked.fields, caller, key, asked.webhook_url)
+    return await service_of(request).submit(asked.fields, caller, key, asked.webhook_url, asked.session)
 
 
 def _hold(request: Request, caller: Caller) -> contents.Hold:

@@ -18,14 +18,16 @@ LIST_ORDER_ASCENDING: ListOrder
 LIST_ORDER_DESCENDING: ListOrder
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("spec", "idempotency_key", "keep_running")
+    __slots__ = ("spec", "idempotency_key", "keep_running", "session")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     KEEP_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     spec: _video_pb2.VideoSpec
     idempotency_key: str
     keep_running: bool
-    def __init__(self, spec: _Optional[_Union[_video_pb2.VideoSpec, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., keep_running: _Optional[bool] = ...) -> None: ...
+    session: str
+    def __init__(self, spec: _Optional[_Union[_video_pb2.VideoSpec, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., keep_running: _Optional[bool] = ..., session: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("progress", "chunk", "finished")
@@ -38,12 +40,14 @@ class GenerateResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[_video_pb2.Job, _Mapping]] = ..., chunk: _Optional[bytes] = ..., finished: _Optional[_Union[_video_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("spec", "idempotency_key")
+    __slots__ = ("spec", "idempotency_key", "session")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     spec: _video_pb2.VideoSpec
     idempotency_key: str
-    def __init__(self, spec: _Optional[_Union[_video_pb2.VideoSpec, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    session: str
+    def __init__(self, spec: _Optional[_Union[_video_pb2.VideoSpec, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
     __slots__ = ("job",)
