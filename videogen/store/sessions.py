@@ -29,7 +29,10 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as it was read. `videos`: ids of jobs without repetition, newest first, at most `RECENT`."""
+    """A session as it was read. `videos`: without repetition, newest first, at most `RECENT`.
+
+    They are ids of jobs; in a session that another store brought, also digests of the videos that came with it.
+    """
 
     tenant: str
     id: str
