@@ -1,7 +1,7 @@
 # Everything runs from one virtual environment. `make` alone says what there is.
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 2
+JOBS ?= 3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
