@@ -3,12 +3,9 @@
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 
 from videogen.serving.access import Access, is_loopback, require
 from videogen.serving.jobs import Caller
-
-BEARER = HTTPBearer(auto_error=False, description="An API key of this service. Over loopback none is needed.")
 
 
 async def caller_of(request: Request) -> Caller:
