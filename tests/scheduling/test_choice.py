@@ -109,6 +109,15 @@ def test_late_jobs_wait_for_those_that_can_still_make_it_unless_their_tenant_is_
     assert 2 <= len(led) - 1 <= 4
 
 
+def test_of_late_jobs_those_without_a_deadline_join_who_can_keep_one_and_the_others_do_not():
+    made = scheduler()
+    for name, deadline in (("lost", 0.1), ("lost too", 0.2), ("slow", None)):
+        made.add(Job(name, "x", 8, deadline=deadline), 0.0)
+    now = 5.0
+    made.add(Job("leads", "x", 8, arrived=now, deadline=now + 9), now)
+    assert [job.id for job in made.next(now).jobs] == ["leads", "slow"]
+
+
 def test_a_failed_run_takes_its_jobs_along():
     made = scheduler(count=20)
     run = made.next(0.0)

@@ -21,8 +21,9 @@ class Choice:
         """In the batch that it would share now, or a smaller one that pays; not by what it could do alone, or all would
         start and none end."""
         key, live, batches = job.key, self._live, self._batches
-        least = batches.least(job, live.waiting_of(key))
-        size = min(max(1, live.count_of(key)), least, job.batch_most or batches.most(key))
+        waiting = live.waiting_of(key)
+        here = max(1, waiting + live.running_of(key))
+        size = min(here, batches.least(job, waiting), job.batch_most or batches.most(key))
         return now + batches.time(key, job.remaining, size) > job.target
 
     def leader(self, now: float) -> Job | None:
@@ -56,16 +57,15 @@ class Choice:
                 return late.first(late.floor() + ahead)
         return None
 
-    def fill(self, leader: Job, size: int, now: float) -> list[Job]:
+    def fill(self, leader: Job, waiting: int, size: int, now: float) -> list[Job]:
         """The leader and up to `size` − 1 who join it, in the same order as leaders; busy from now on.
 
-        What is late for its deadline joins no run whose leader can still keep one.
+        So many of its key are `waiting`. What is late for its deadline joins no run whose leader can still keep one.
         """
         key, jobs, live, costs = leader.key, [leader], self._live, self._batches.costs
-        lines, each = live.by_key[key], self._batches.paying(key).each
-        no_late = leader.deadline is not None and not leader.late
+        each, missed = self._batches.paying(key).each, leader.deadline is None or leader.late
         rank, paused, moves = 0, None, LATE_MOVES
-        together = min(live.count_of(key), self._batches.full(key))
+        together = min(waiting + live.running_of(key), self._batches.full(key))
         step, rest = costs.step(key, together, 1), costs.rest(key, together, 1)
         live.start(leader, each)
         while len(jobs) < size and rank < len(RANKS):
@@ -75,8 +75,8 @@ class Choice:
                     break
                 job = paused.pop()
             else:
-                job = lines[rank].first(live.allowed(rank, self._policy.fairness_s)) if rank in lines else None
-                if job is None or (no_late and job.late and job.deadline is not None):
+                job = live.first_of(key, rank, live.allowed(rank, self._policy.fairness_s), missed=missed)
+                if job is None:
                     rank += 1
                     continue
                 due = job.target - job.remaining * step - rest

@@ -3,6 +3,7 @@
 import itertools
 from bisect import bisect_left, insort
 from collections.abc import Hashable
+from operator import attrgetter
 
 from videogen.scheduling.backlog import Backlog
 from videogen.scheduling.fairness import Shares
@@ -11,6 +12,8 @@ from videogen.scheduling.line import Line
 from videogen.scheduling.run import Run
 
 RANKS = range(2 * len(CLASSES))
+MISSED = len(RANKS)
+"""Of a key, what is late for a deadline has a line of its own, so many places after its rank."""
 
 
 class LiveJobs:
@@ -53,21 +56,21 @@ class LiveJobs:
 
     def wait(self, job: Job) -> None:
         """It is in no run."""
-        rank, lines = job.rank, self.by_key.setdefault(job.key, {})
-        if rank not in lines:
-            lines[rank] = Line(self.shares[rank // 2])
-        self.lines[rank].add(job)
-        lines[rank].add(job)
+        place, lines = _place(job), self.by_key.setdefault(job.key, {})
+        if place not in lines:
+            lines[place] = Line(self.shares_of(job))
+        self.lines[job.rank].add(job)
+        lines[place].add(job)
         if job.steps_done:
             self.paused[job.id] = job
 
     def take(self, job: Job) -> None:
         """It waits no more."""
-        rank, lines = job.rank, self.by_key[job.key]
-        self.lines[rank].remove(job)
-        lines[rank].remove(job)
-        if not lines[rank].jobs:
-            del lines[rank]
+        place, lines = _place(job), self.by_key[job.key]
+        self.lines[job.rank].remove(job)
+        lines[place].remove(job)
+        if not lines[place].jobs:
+            del lines[place]
             if not lines:
                 del self.by_key[job.key]
         self.paused.pop(job.id, None)
@@ -100,8 +103,17 @@ class LiveJobs:
     def waiting_of(self, key: Hashable) -> int:
         return sum(len(line.jobs) for line in self.by_key[key].values()) if key in self.by_key else 0
 
-    def count_of(self, key: Hashable) -> int:
-        return self.waiting_of(key) + sum(len(run.jobs) for run in self.runs if run.jobs[0].key == key)
+    def running_of(self, key: Hashable) -> int:
+        return sum(len(run.jobs) for run in self.runs if run.jobs[0].key == key)
+
+    def first_of(self, key: Hashable, rank: int, most: float, *, missed: bool) -> Job | None:
+        """As `Line.first`, of a key; of what is late for a deadline only with `missed`."""
+        lines = self.by_key.get(key, {})
+        first = lines[rank].first(most) if rank in lines else None
+        if not missed or rank + MISSED not in lines:
+            return first
+        other = lines[rank + MISSED].first(most)
+        return min((job for job in (first, other) if job is not None), key=attrgetter("entry"), default=None)
 
     def started(self) -> list[Job]:
         """Those that have steps, or are about to."""
@@ -113,3 +125,8 @@ class LiveJobs:
         if rank % 2 == 0:
             late += fairness_s
         return min(on_time, late) + fairness_s
+
+
+def _place(job: Job) -> int:
+    """Which line of its key it waits in."""
+    return job.rank + MISSED if job.late and job.deadline is not None else job.rank

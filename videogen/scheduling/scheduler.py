@@ -87,7 +87,7 @@ class Scheduler:
         if until > now:
             return Hold(until)
         self._holds.over(key)
-        jobs = self._choice.fill(leader, size, now)
+        jobs = self._choice.fill(leader, waiting, size, now)
         alone = len(jobs) >= batches.full(key) or not live.waiting_of(key)
         run = Run(tuple(jobs), batches.steps(jobs, busy, alone=alone))
         live.runs[run] = batches.paying(key).each
