@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from videogen.errors import StoreBusy, StoreUnavailable
+from videogen.errors import Draining, StoreBusy, StoreUnavailable
 from videogen.serving.bounded_calls import BoundedCalls
 
 SECONDS = 30.0
@@ -52,3 +52,11 @@ def test_a_failed_call_counts_no_more(threads):
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             calls.submit(lambda: 1 // 0).result(SECONDS)
+
+
+def test_a_call_that_outlasts_the_service_is_told_that_it_has_ended():
+    with ThreadPoolExecutor(1) as threads:
+        calls = BoundedCalls(threads, lambda: None, most=1)
+    for _ in range(3):
+        with pytest.raises(Draining, match="another replica"):
+            calls.submit(lambda: None)

@@ -462,6 +462,9 @@ def test_a_change_that_is_under_way_when_the_service_ends_is_written_and_keeps_n
         assert [one.request.id for one in store.claim([job.id], "other", 5.0)] == [job.id]
         with pytest.raises(Draining):
             await service.forking._changed(store.request(job.id), BLUE)
+        for ask in (service.change(job.id, BLUE, CALLER), service.get(job.id, CALLER)):  # its threads are gone
+            with pytest.raises(Draining, match="another replica"):
+                await ask
 
     run(scenario)
 

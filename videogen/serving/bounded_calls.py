@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from videogen.errors import StoreBusy, StoreUnavailable
+from videogen.errors import Draining, StoreBusy, StoreUnavailable
 
 MOST = 512
 """Calls of all callers that may wait for the store at once."""
@@ -15,7 +15,8 @@ class BoundedCalls(Executor):
     """Hands calls on to `threads`, which whoever makes videos uses beside it, unbounded.
 
     `away` says why the store cannot be asked, None while it can: StoreUnavailable is then raised at once, for what is
-    asked now, and as soon as a thread is free for what waits. Beyond `most` calls, StoreBusy is.
+    asked now, and as soon as a thread is free for what waits. Beyond `most` calls, StoreBusy is, and Draining once
+    `threads` were shut down: a call that outlasts the service is told as one that came too late.
     """
 
     def __init__(self, threads: Executor, away: Callable[[], str | None], most: int = MOST) -> None:
@@ -30,9 +31,9 @@ class BoundedCalls(Executor):
             self._count += 1
         try:
             future = self.threads.submit(self._run, work, args, kwargs)
-        except BaseException:
+        except RuntimeError as error:
             self._ended()
-            raise
+            raise Draining("the service has ended; another replica answers") from error
         future.add_done_callback(self._ended)
         return future
 

@@ -154,20 +154,28 @@ def test_streams_of_reflection_are_bounded_in_number_and_in_time():
     run(test)
 
 
+MOST, LEFT, RESET = (f"x-ratelimit-{name}-requests" for name in ("limit", "remaining", "reset"))
+
+
 def test_looks_have_a_limit_of_their_own():
     async def test() -> None:
         async with facing(ServingLimits(tenant_reads=RateLimit.per_minute(0.01, burst=2))) as face:
             videos = VideoServiceStub(face.channel)
             job_id = (await videos.Submit(pb.SubmitRequest(spec=SPEC))).job.id
-            await videos.Get(pb.GetRequest(id=job_id))
-            await videos.List(pb.ListRequest())
-            calls = [videos.Get(pb.GetRequest(id=job_id)), videos.List(pb.ListRequest())]
-            calls += [videos.Content(pb.ContentRequest(id=job_id)).read()]
-            calls += [videos.Watch(pb.WatchRequest(id=job_id)).read()]
-            for call in calls:
-                code, details = await refused(call)
+            got = videos.Get(pb.GetRequest(id=job_id))
+            assert (await got).job.id == job_id and dict(await got.trailing_metadata())[LEFT] == "1"
+            gone, told = videos.Get(pb.GetRequest(id="nope")), "grpc-status-details-bin"
+            assert (await refused(gone))[0] == grpc.StatusCode.NOT_FOUND
+            left = dict(await gone.trailing_metadata())
+            assert left[LEFT] == "0" and left[MOST] == "2" and told in left and RESET in left
+            answered = [videos.Get(pb.GetRequest(id=job_id)), videos.List(pb.ListRequest())]
+            streams = [videos.Content(pb.ContentRequest(id=job_id)), videos.Watch(pb.WatchRequest(id=job_id))]
+            for call, ends in [*((one, one) for one in answered), *((one, one.read()) for one in streams)]:
+                code, details = await refused(ends)
                 assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
                 assert details["ErrorInfo"].reason == "RATE_LIMITED" and details["RetryInfo"].retry_delay.seconds > 60
+                left = dict(await call.trailing_metadata())
+                assert left[LEFT] == "0" and int(left["retry-after"]) > 60
             assert (await videos.Submit(pb.SubmitRequest(spec=SPEC))).job.id
             await videos.Cancel(pb.CancelRequest(id=job_id))
             await videos.Delete(pb.DeleteRequest(id=job_id))

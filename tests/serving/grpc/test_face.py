@@ -130,7 +130,8 @@ def test_a_fault_of_ours_is_told_without_its_text(served, channel):
 
 def test_what_changes_sessions_is_limited_as_what_makes_videos_is():
     with serving(limits=ONCE) as served, grpc.insecure_channel(served.address) as channel:
-        submit(channel, spec=VideoSpec(prompt="a red circle"))
+        asked = VideoServiceStub(channel).Submit.with_call(pb.SubmitRequest(spec=VideoSpec(prompt="a red circle")))[1]
+        assert dict(asked.trailing_metadata())["x-ratelimit-remaining-requests"] == "0"
         stub = SessionServiceStub(channel)
         calls = {
             stub.CreateSession: session_service_pb2.CreateSessionRequest(),

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import time
+from html import unescape
 
 import httpx
 import pytest
@@ -248,3 +249,18 @@ def test_the_page_names_every_route_and_loads_nothing_from_elsewhere(http):
     page, document = http.get("/docs").text, http.get("/openapi.json").json()
     assert len(document["paths"]) >= 14 and all(path in page for path in document["paths"])
     assert "num_inference_steps" in page and not re.search(r"""(?:src|href)=['"]?(?:https?:)?//|<script""", page)
+
+
+def test_the_document_says_which_calls_need_a_key_and_so_does_the_page():
+    with running() as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        server.keys.create("acme", {"user"})
+        document, page = http.get("/openapi.json").json(), http.get("/docs").text
+        [(name, scheme)] = document["components"]["securitySchemes"].items()
+        assert (scheme["type"], scheme["scheme"]) == ("http", "bearer") and scheme["description"] in unescape(page)
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                status = http.request(method, re.sub("{.*}", "abc", path)).status_code
+                assert (status == 401) == (operation.get("security") == [{name: []}]), (method, path)
+        example = page.partition("/v1/videos/{video_id}/events")[2].partition("</pre>")[0]
+        assert "authorization: Bearer $VIDEOGEN_API_KEY" in unescape(example)
+        assert "Bearer" not in page.partition("/healthz")[2].partition("</pre>")[0]

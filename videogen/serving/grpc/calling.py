@@ -16,7 +16,8 @@ from videogen.errors import InvalidRequest, VideogenError
 from videogen.serving.access import Access, Scope, require
 from videogen.serving.grpc.errors import abort
 from videogen.serving.grpc.malformed import Malformed
-from videogen.serving.limits import Limits, Verb
+from videogen.serving.jobs import Caller
+from videogen.serving.limits import Allowance, Limits, Verb
 from videogen.serving.service import Service
 from videogen.serving.telemetry.observing import reason_of
 from videogen.serving.telemetry.tracing import TRACEPARENT, called_with
@@ -31,6 +32,10 @@ class Face:
 
     def __init__(self, service: Service, access: Access, limits: Limits) -> None:
         self.service, self.access, self.limits = service, access, limits
+
+    async def take(self, caller: Caller, context: grpc.aio.ServicerContext) -> None:
+        """Takes one request out of the caller's rate. Raises RateLimited."""
+        tell(context, await self.limits.take(caller))
 
 
 def answers(scope: Scope = "user", *, reads: Verb | None = None) -> Callable[[Method], Method]:
@@ -48,7 +53,7 @@ def answers(scope: Scope = "user", *, reads: Verb | None = None) -> Callable[[Me
                 caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
                 require(caller, scope)
                 if reads is not None:
-                    self.limits.read(caller, reads)
+                    tell(context, self.limits.read(caller, reads))
                 if isinstance(request, Malformed):
                     raise InvalidRequest("message", f"{request.size} bytes", "a message of videogen.v1")
                 refuse_unknown(request)
@@ -64,6 +69,11 @@ def answers(scope: Scope = "user", *, reads: Verb | None = None) -> Callable[[Me
         return wrapped
 
     return wrap
+
+
+def tell(context: grpc.aio.ServicerContext, left: Allowance) -> None:
+    """Has the call end, however it does, with what is left to its caller, by the names that it has over HTTP."""
+    context.set_trailing_metadata(tuple(left.headers().items()))
 
 
 def closing(items: AsyncIterator[T]) -> "aclosing[AsyncGenerator[T]]":

@@ -43,7 +43,8 @@ def status_of(error: VideogenError) -> status_pb2.Status:
 async def abort(context: grpc.aio.ServicerContext, error: VideogenError) -> None:
     """Ends a call with `error`; raises, as every abort does."""
     told = rpc_status.to_status(status_of(error))
-    await context.abort(told.code, told.details, told.trailing_metadata)
+    left = error.headers if isinstance(error, errors.RateLimited) else dict(context.trailing_metadata() or ())
+    await context.abort(told.code, told.details, (*told.trailing_metadata, *left.items()))
 
 
 def _retry_after_s(error: VideogenError) -> float | None:

@@ -30,7 +30,7 @@ class SessionFace(Face, SessionServiceServicer):
     async def CreateSession(
         self, request: session_service_pb2.CreateSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.CreateSessionResponse:
-        await self.limits.take(caller)
+        await self.take(caller, context)
         session = await self.service.sessions.create(caller, plain(request.defaults))
         return session_service_pb2.CreateSessionResponse(session=wire.session(session))
 
@@ -46,7 +46,7 @@ class SessionFace(Face, SessionServiceServicer):
         self, request: session_service_pb2.UpdateSessionRequest, context: Context, caller: Caller
     ) -> session_service_pb2.UpdateSessionResponse:
         edit_state: Any | EllipsisType = plain(request.edit_state) if request.HasField("edit_state") else ...
-        await self.limits.take(caller)
+        await self.take(caller, context)
         session = await self.service.sessions.update(
             request.id,
             caller,

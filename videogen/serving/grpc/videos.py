@@ -68,7 +68,7 @@ class VideoFace(Face, VideoServiceServicer):
         if not request.HasField("spec"):
             raise InvalidRequest("spec", None, 'a VideoSpec, such as {"spec": {"prompt": "a red ring"}}')
         self.limits.check_prompt(request.spec.prompt)
-        await self.limits.take(caller)
+        await self.take(caller, context)
         session = request.session if request.HasField("session") else None
         return await self.service.submit(wire.fields_of(request.spec), caller, _key(request, context), session=session)
 
@@ -109,14 +109,14 @@ class VideoFace(Face, VideoServiceServicer):
     @answers()
     async def Change(self, request: pb.ChangeRequest, context: Context, caller: Caller) -> pb.ChangeResponse:
         self.limits.check_prompt(request.prompt)
-        await self.limits.take(caller)
+        await self.take(caller, context)
         job = await self.service.change(request.id, wire.changed_fields(request), caller)
         return pb.ChangeResponse(job=wire.job(job))
 
     @answers()
     async def Remix(self, request: pb.RemixRequest, context: Context, caller: Caller) -> pb.RemixResponse:
         self.limits.check_prompt(request.prompt)
-        await self.limits.take(caller)
+        await self.take(caller, context)
         return pb.RemixResponse(job=wire.job(await self.service.remix(request.id, request.prompt, caller)))
 
     @answers(reads="look")

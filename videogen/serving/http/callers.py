@@ -2,13 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 
 from videogen.serving.access import Access, is_loopback, require
 from videogen.serving.jobs import Caller
 
+KEY = HTTPBearer(
+    scheme_name="key",
+    description="A key that `videogen keys create` printed. As long as none was ever made, calls need none from the "
+    "service's own machine, or from anywhere with `--insecure`.",
+    auto_error=False,
+)
+"""Declares what a route needs, for the OpenAPI document; `Access` is what looks at it."""
 
-async def caller_of(request: Request) -> Caller:
+
+async def caller_of(request: Request, _: Annotated[object, Security(KEY)]) -> Caller:
     """Raises Unauthenticated, and Forbidden for a key without the scope `user`."""
     access: Access = request.app.state.access
     peer_is_loopback = request.client is None or is_loopback(request.client.host)

@@ -22,9 +22,15 @@ def page(document: Mapping[str, Any]) -> str:
     head = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}</title><style>{STYLE}</style>"
     )
-    intro = f"<h1>{escape(info['title'])}</h1>{_prose(info.get('description', ''))}"
+    intro = f"<h1>{escape(info['title'])}</h1>{_prose(info.get('description', ''))}{''.join(_keys(document))}"
     link = "<p class=faint>For programs: <a href=/openapi.json>/openapi.json</a></p>"
     return head + intro + link + "".join(_sections(document))
+
+
+def _keys(document: Mapping[str, Any]) -> Iterator[str]:
+    for scheme in document.get("components", {}).get("securitySchemes", {}).values():
+        header = f"<pre>Authorization: {escape(scheme['scheme'].title())} $VIDEOGEN_API_KEY</pre>"
+        yield f"<h2>keys</h2>{_prose(scheme.get('description', ''))}{header}"
 
 
 def _sections(document: Mapping[str, Any]) -> Iterator[str]:
@@ -46,7 +52,8 @@ def _operation(document: Mapping[str, Any], path: str, method: str, operation: M
     for name, schema in body.get("properties", {}).items():
         rows.append(_row(name, schema, "body, required" if name in needed else "body", schema.get("description", "")))
     table = f"<table>{''.join(rows)}</table>" if rows else ""
-    return title + _prose(operation.get("description", "")) + table + _example(path, method, body) + _answers(operation)
+    example = _example(path, method, body, needs_key="security" in operation)
+    return title + _prose(operation.get("description", "")) + table + example + _answers(operation)
 
 
 def _row(name: str, schema: Mapping[str, Any], where: str, told: str) -> str:
@@ -63,9 +70,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return " or ".join(parts) or str(schema.get("type", "any"))
 
 
-def _example(path: str, method: str, body: Mapping[str, Any]) -> str:
+def _example(path: str, method: str, body: Mapping[str, Any], needs_key: bool) -> str:
     examples = {n: s["examples"][0] for n, s in body.get("properties", {}).items() if s.get("examples")}
     call = f"curl{'' if method == 'get' else ' -X ' + method.upper()} $VIDEOGEN{path}"
+    call += ' \\\n  -H "authorization: Bearer $VIDEOGEN_API_KEY"' if needs_key else ""
     data = f" \\\n  -H 'content-type: application/json' \\\n  -d '{json.dumps(examples)}'" if examples else ""
     return f"<pre>{escape(call + data)}</pre>"
 
