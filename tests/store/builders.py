@@ -1,12 +1,14 @@
 """Requests and stores for tests, and what must hold of a store at any time."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from videogen.models.spec import ModelSpec
 from videogen.requests import AcceptedRequest, Request, accept
 from videogen.store.backends.memory import MemoryRecordStore
-from videogen.store.records import StoreLimits
+from videogen.store.records import Json, StoreLimits
 from videogen.store.store import Store
+from videogen.store.videos import Videos
 
 SPEC = ModelSpec("videogen-tiny")
 DIGEST = "d" * 64
@@ -37,6 +39,11 @@ def memory_store(clock: Clock | None = None, limits: StoreLimits | None = None) 
 
 def open_embedded(folder: Path, limits: StoreLimits | None = None) -> Store:
     return Store.open(f"embedded:{folder}", limits)
+
+
+def put_video(videos: Videos, generation: str, mp4: bytes, provenance: Mapping[str, Json] | None = None) -> str:
+    """The digest of a video that is there, whoever waits for it."""
+    return videos.show(videos.bring(mp4), generation, provenance or {}).digest
 
 
 def drain_all(store: Store, holder: str = "drainer", rounds: int = 50) -> None:

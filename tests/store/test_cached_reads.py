@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.fixtures.servers import redis_server
-from tests.store.builders import accepted
+from tests.store.builders import accepted, put_video
 from tests.store.test_video_streaming import content, drop
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound, StoreUnavailable
 from videogen.store import local_cache
@@ -127,7 +127,7 @@ def test_a_video_that_is_published_again_lives_on(records, monkeypatch):
     digest = published(store, b"mp4")
     first = store.video(digest).expires_at
     store.read_video(digest)
-    Store(records, StoreLimits(keep_videos=100.0))._videos.put("again", b"mp4", {})
+    put_video(Store(records, StoreLimits(keep_videos=100.0))._videos, "again", b"mp4")
     spoil(records, digest)
     store.read_video(digest)
     while records.now() < first:

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -319,3 +320,30 @@ def test_a_record_says_when_it_expires(records):
     records.write_many([put("a", ttl=100.0), put("b")])
     soon, never = records.read_many("kind", ["a", "b"], aged=True)
     assert 98 < soon.expires_in <= 100 and never.expires_in is None
+
+
+def test_a_block_of_writes_reads_what_it_wrote_and_leaves_it_also_through_an_error(records):
+    with records.together():
+        assert records.write(put("a", Set("n", 1), create="only")).bins == {"n": 1}
+        with records.together():
+            assert records.read("kind", "a").bins == {"n": 1}
+            assert records.write(put("a", Set("n", 2), when=Is("n", 1), create="never")).bins == {"n": 2}
+        assert records.write(put("a", create="only")) is None
+
+    def stopped() -> None:
+        with records.together():
+            records.write(put("b", MapPut("entry", "x")))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        stopped()
+    assert records.read("kind", "a").bins == {"n": 2} and records.map_range("kind", "b") == [("entry", "x")]
+    with ThreadPoolExecutor(4) as threads:
+
+        def add(_: int) -> None:
+            with records.together():
+                records.write(put("count", Add("n", 1)))
+                records.write(put("count", Add("n", 1)))
+
+        list(threads.map(add, range(20)))
+    assert records.read("kind", "count").bins == {"n": 40}

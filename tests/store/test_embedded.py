@@ -1,6 +1,9 @@
 import errno
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +14,17 @@ from videogen.store.backends import clock
 from videogen.store.backends import embedded as embedded_module
 from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.primitives import Set, Write
+
+KILLED = """
+import os, signal, sys
+from videogen.store.backends.embedded import EmbeddedRecordStore
+from videogen.store.primitives import Set, Write
+records = EmbeddedRecordStore(sys.argv[1])
+records.write(Write("kind", "before", (Set("n", 1),)))
+with records.together():
+    records.write_many([Write("kind", key, (Set("n", 1),)) for key in ("in", "too")])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def put(key, *operations, **options):
@@ -141,3 +155,30 @@ def test_a_child_needs_no_lock_of_its_parents(records):
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
     assert records.read("kind", "b") is not None
+
+
+def test_a_block_is_seen_by_others_when_it_is_left_and_by_nobody_if_its_process_is_killed_in_it(records, tmp_path):
+    other = EmbeddedRecordStore(tmp_path)
+    with records.together():
+        records.write(put("a"))
+        assert records.read("kind", "a") and other.read("kind", "a") is None
+    assert other.read("kind", "a").bins == {"n": 1}
+    other.close()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [records.read("kind", key) is not None for key in ("before", "in", "too")] == [True, False, False]
+
+
+def test_a_block_whose_write_fails_leaves_nothing_of_it_and_the_next_one_works(records):
+
+    def broken() -> None:
+        with records.together():
+            records.write(put("a"))
+            with records._connection() as connection:
+                connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        broken()
+    with records.together():
+        records.write(put("b"))
+    assert records.read("kind", "a") is None and records.read("kind", "b").bins == {"n": 1}

@@ -249,10 +249,10 @@ def test_a_submission_and_a_publication_cost_few_calls_of_the_backend(store):
         method = getattr(store.records, name)
         setattr(store.records, name, lambda *a, _n=name, _m=method, **k: (calls.append(_n), _m(*a, **k))[1])
     _, (claim,) = store.submit_and_claim(accepted(1), "a", 10.0)
-    assert calls.count("read_many") == 3 and calls.count("write_many") == 4, calls
+    assert calls.count("read_many") == 2 and calls.count("write_many") == 4, calls
     calls.clear()
     store.publish(claim, b"mp4", {})
-    assert calls.count("read_many") == 2 and calls.count("write_many") == 6, calls
+    assert calls.count("read_many") == 1 and calls.count("write_many") == 6, calls
 
 
 def test_work_is_wanted_as_long_as_one_of_many_waits_for_it(store, clock):

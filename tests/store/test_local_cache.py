@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.store.builders import Clock
+from tests.store.builders import Clock, put_video
 from videogen.errors import RecordExpired, RecordNotFound, StoreUnavailable
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.local_cache import CarriedClock, LoadedVideo, LocalVideoCache
@@ -246,7 +246,7 @@ def through(videos: Videos, digest: str) -> Callable[[], LoadedVideo]:
 def test_a_video_of_the_store_is_served_until_its_record_expires(clock):
     videos = Videos(MemoryRecordStore(clock), keep=100.0)
     cache = LocalVideoCache(1000, videos.records.now)
-    digest = videos.put("g", b"mp4", {})
+    digest = put_video(videos, "g", b"mp4")
     clock.pass_(60)
     assert cache.get(digest, through(videos, digest)) == b"mp4"
     clock.pass_(39)
@@ -254,14 +254,14 @@ def test_a_video_of_the_store_is_served_until_its_record_expires(clock):
     clock.pass_(1)
     with pytest.raises(RecordExpired):
         cache.get(digest, through(videos, digest))
-    videos.put("h", b"mp4", {})
+    put_video(videos, "h", b"mp4")
     assert cache.get(digest, through(videos, digest)) == b"mp4"
 
 
 def test_a_video_of_each_backend_is_served_until_its_record_expires(records: RecordStore):
     videos = Videos(records, keep=1.5)
     cache = LocalVideoCache(1000, CarriedClock(records.now))
-    digest = videos.put("g", b"mp4", {})
+    digest = put_video(videos, "g", b"mp4")
     expires_at = videos.get(digest).expires_at
     hits = 0
     while True:

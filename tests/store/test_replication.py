@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.fixtures.servers import redis_server
 from tests.sensors.making import DyingRecords, Killed
-from tests.store.builders import accepted, drain_all
+from tests.store.builders import accepted, drain_all, put_video
 from tests.store.test_video_streaming import content
 from videogen.cli import app
 from videogen.errors import StoreError
@@ -111,9 +111,9 @@ def test_a_video_that_is_made_again_lives_on_and_keeps_whose_it_was(pair):
     publish(first, 1)
     (digest,) = first.records.keys("video")
     copy(first.records, second.records)
-    second._videos.put("own", content(1000, 1), {"made": "here"})
+    put_video(second._videos, "own", content(1000, 1), {"made": "here"})
     later = Store(first.records, StoreLimits(keep_videos=90 * 86_400.0, local_cache_bytes=0))
-    later._videos.put("again", content(1000, 1), {"made": "there again"})
+    put_video(later._videos, "again", content(1000, 1), {"made": "there again"})
     assert copy(first.records, second.records).videos == 1
     assert second.video(digest).expires_at == first.video(digest).expires_at
     assert second.video(digest, "own").provenance == {"made": "here"}
@@ -125,7 +125,7 @@ def test_one_that_expires_later_there_is_left_alone(source):
     second = Store(MemoryRecordStore(source.records.now), StoreLimits(keep_videos=90 * 86_400.0))
     publish(source, 1)
     (digest,) = source.records.keys("video")
-    second._videos.put("own", content(1000, 1), {})
+    put_video(second._videos, "own", content(1000, 1))
     until = second.video(digest).expires_at
     assert copy(source.records, second.records).videos == 0 and second.video(digest).expires_at == until
 

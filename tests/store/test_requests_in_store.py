@@ -1,6 +1,6 @@
 import pytest
 
-from tests.store.builders import DIGEST, accepted, drain_all, memory_store
+from tests.store.builders import DIGEST, accepted, drain_all, memory_store, put_video
 from videogen.errors import InvalidRequest, RecordNotFound
 from videogen.requests import new_id
 from videogen.store.idempotency import Idempotency
@@ -151,7 +151,7 @@ def test_a_video_that_was_in_time_is_not_late_because_nobody_looked(store, clock
     asked = accepted(deadline=10)
     store.submit(asked)
     claim = claim_one(store, asked.id)
-    store._leases.generations.finish(claim, store._videos.put(claim.generation, b"mp4", {}))  # and then it crashed
+    store._leases.generations.finish(claim, put_video(store._videos, claim.generation, b"mp4"))  # and then it crashed
     clock.pass_(100)
     assert store.request(asked.id).state == "done"
 

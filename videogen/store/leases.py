@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from videogen.requests import AcceptedRequest, Lane, batch_key
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.primitives import RecordStore
-from videogen.store.queue import RequestQueue, chunks
+from videogen.store.queue import Entered, RequestQueue, chunks
 from videogen.store.records import Claim, Json, Renewal, RequestRecord, StoreLimits, VideoRecord
 from videogen.store.videos import Videos
 
@@ -66,11 +66,28 @@ class Leases:
             self._ended = (batch, set())
         return [request_id for request_id in request_ids if request_id not in self._ended[1]]
 
-    def claim_submitted(
-        self, record: RequestRecord, state: GenerationState | None, holder: str, lease_s: float
-    ) -> list[Claim]:
-        """The lease on what a request waits for that was resolved just now, [] if it is another's or rests."""
+    def submit(
+        self, accepted: AcceptedRequest, holder: str, lease_s: float, source: str
+    ) -> tuple[RequestRecord, list[Claim]]:
+        """As `RequestQueue.submit`, and takes the lease on what the request waits for, unless another has that.
+
+        Who gets a new request's lease with the state of its generation that was read before knows that it still is so.
+        """
+        with self.records.together():
+            entered = self.queue.enter(accepted, source)
+            claims = self.claim_entered(entered, holder, lease_s) if entered.is_new else []
+        self.records.flush()
+        if claims:
+            return entered.record, claims
+        entered = self.queue.looked_at(entered)
+        return entered.record, self.claim_entered(entered, holder, lease_s)
+
+    def claim_entered(self, entered: Entered, holder: str, lease_s: float) -> list[Claim]:
+        """The lease on what a request waits for, [] if it is another's, rests, or has failed too often."""
+        record, state = entered.record, entered.generation
         if record.state != "queued" or record.accepted is None or state is None or state.retry_in:
+            return []
+        if state.attempt >= self.limits.max_attempts:
             return []
         return self.generations.claim([(state, record.accepted)], holder, lease_s)
 
@@ -105,8 +122,9 @@ class Leases:
         return list(found.values())
 
     def _take(self, wanted: Sequence[Candidate], holder: str, lease_s: float) -> list[Claim]:
-        self.records.write_many([self.generations.wait(state.key, accepted.id) for state, accepted in wanted])
-        return self.generations.claim(wanted, holder, lease_s)
+        with self.records.together():
+            self.records.write_many([self.generations.wait(state.key, accepted.id) for state, accepted in wanted])
+            return self.generations.claim(wanted, holder, lease_s)
 
     def claimable_in(self, request_ids: Sequence[str], batch: str | None) -> float | None:
         """Seconds that the first of what nobody makes has yet to rest after a failed attempt; None if all is taken."""
@@ -158,10 +176,12 @@ class Leases:
         Raises LeaseLost, and publishes nothing, if the lease is another's. After a crash the same call, or anybody
         who looks at the requests, finishes what was left.
         """
-        digest = self.videos.put(claim.generation, mp4, provenance)
-        state = self.generations.finish(claim, digest)
-        self.queue.answer(self.generations.waiters(claim.generation), state)
-        return self.videos.get(digest, claim.generation)
+        brought = self.videos.bring(mp4)
+        with self.records.together():
+            video = self.videos.show(brought, claim.generation, provenance)
+            state = self.generations.finish(claim, video.digest)
+            self.queue.answer(self.generations.waiters(claim.generation), state)
+        return video
 
     def fail(self, claim: Claim, error: str, retry: bool) -> None:
         """Ends the waiting requests with `error`, or with `retry` lets them be tried again a bounded number of times.

@@ -7,6 +7,7 @@ A process that serves makes one `StoreMetrics`, opens its records through `meter
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -171,6 +172,9 @@ class MeteredRecordStore(RecordStore):
         for write, done in zip(writes, found, strict=True):
             self._written(write, done)
         return found
+
+    def together(self) -> AbstractContextManager[None]:
+        return self.records.together()
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         return self._timed("map_range", kind, lambda: self.records.map_range(kind, key, after, limit))

@@ -8,6 +8,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -271,6 +272,15 @@ class RecordStore(ABC):
         Gives the bins that each write names, as they then are, or None where `create` or `when` refused it. Raises
         StoreInDoubt when the answer was lost: each of them may have happened or not, and may happen yet.
         """
+
+    def together(self) -> AbstractContextManager[None]:
+        """A block whose writes, in their order, may be acknowledged as late as at its end: for speed, no promise.
+
+        A crash in it takes back its latest writes, or all. So what they say is told nobody before the block is left,
+        and nothing in it waits. An error that is raised through it leaves the writes before it as they are, unless it
+        is StoreUnavailable.
+        """
+        return nullcontext()
 
     @abstractmethod
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:

@@ -41,6 +41,15 @@ class End:
     cache: Literal["miss", "joined"] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A request that was submitted, with its generation while it is live. `is_new`: nobody had submitted it before."""
+
+    record: RequestRecord
+    generation: GenerationState | None
+    is_new: bool
+
+
 class RequestQueue:
     """Requests that wait, and those that have ended.
 
@@ -55,26 +64,37 @@ class RequestQueue:
         self.ended = Journal(records, "requests", limits.keep_requests)
         self.dead = Journal(records, "dead-letters", limits.keep_requests)
 
-    def submit(self, accepted: AcceptedRequest, source: str) -> tuple[RequestRecord, GenerationState | None]:
+    def submit(self, accepted: AcceptedRequest, source: str) -> Entered:
         """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""
+        with self.records.together():
+            entered = self.enter(accepted, source)
+        self.records.flush()
+        return self.looked_at(entered)
+
+    def enter(self, accepted: AcceptedRequest, source: str) -> Entered:
+        """`submit` up to what makes it durable: a flush."""
         key, now, began = self.generations.key(accepted), self.records.now(), boot_seconds()
         generation = self.generations.read_many([key])[0]
         record = _new_record(accepted, key, source, now)
         if generation.state == "done" and self._has_video(generation):
             record = replace(record, state="done", video=generation.video, ended_at=now)
-            created = self._create_done(record)
-        else:
-            if generation.state in ("failed", "done"):
-                self.generations.reopen(generation)
-            request = accepted.request
-            turn = self.turns.take(request.tenant, request.lane, request.priority, now)
-            record = replace(record, turn=turn, joined=generation.is_held)
-            created = self._create(record, began)
-        self.records.flush()
-        found, state = (self._resolved([record]) if created else self.resolve([record.id]))[0]
+            return Entered(record, None, self._create_done(record))
+        if generation.state in ("failed", "done"):
+            self.generations.reopen(generation)
+            generation = GenerationState(key, exists=True)
+        request = accepted.request
+        turn = self.turns.take(request.tenant, request.lane, request.priority, now)
+        record = replace(record, turn=turn, joined=generation.is_held)
+        is_new = self._create(record, began)
+        return Entered(_seen(record, {key: generation}) or record, generation, is_new)
+
+    def looked_at(self, entered: Entered) -> Entered:
+        """As it stands now: what it waits for may have ended while it entered, and it may be no new one."""
+        record = entered.record
+        found, state = (self._resolved([record]) if entered.is_new else self.resolve([record.id]))[0]
         if found is None:
             raise RecordNotFound(f"there is no request {record.id}")
-        return found, state
+        return Entered(found, state, entered.is_new)
 
     def _create_done(self, record: RequestRecord) -> bool:
         self.records.write(self.ended.put(record.id, at=record.submitted_at))
@@ -184,9 +204,10 @@ class RequestQueue:
             )
             for name, (record, end) in ends.items()
         ]
-        done = dict(zip(ends, self.records.write_many(writes), strict=True))
-        ended = [_ended(*ends[name], now) for name, record in done.items() if record is not None]
-        self.settle(ended, now)
+        with self.records.together():
+            done = dict(zip(ends, self.records.write_many(writes), strict=True))
+            ended = [_ended(*ends[name], now) for name, record in done.items() if record is not None]
+            self.settle(ended, now)
         missed = [name for name, record in done.items() if record is None]
         others = self._read(missed) if missed else []
         return {record.id: record for record in (*ended, *others) if record is not None}

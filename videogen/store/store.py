@@ -18,14 +18,14 @@ from videogen.store.batches import Batches
 from videogen.store.champions import Champions
 from videogen.store.dead_letters import DeadLetters
 from videogen.store.forking import Forking
-from videogen.store.generations import Generations, GenerationState
+from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.index import Line
 from videogen.store.leases import Leases
 from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
 from videogen.store.pace import Eta
 from videogen.store.primitives import RecordStore
-from videogen.store.queue import RequestQueue
+from videogen.store.queue import Entered, RequestQueue
 from videogen.store.rate_limits import RateLimits
 from videogen.store.records import (
     BatchRecord,
@@ -93,7 +93,8 @@ class Store:
         A video that is there answers it at once, a generation that runs answers it too when it is done. The same id
         twice is one request, and so is the same `idempotency` of one tenant: InvalidRequest if it came with another.
         """
-        return self._submit(accepted, source, idempotency)[0]
+        accepted, known = self._first(accepted, idempotency)
+        return (known or self._queue.submit(accepted, source)).record
 
     def submit_and_claim(
         self,
@@ -104,18 +105,23 @@ class Store:
         idempotency: Idempotency | None = None,
     ) -> tuple[RequestRecord, list[Claim]]:
         """`submit`, and at once the lease on what the request waits for, unless it is answered or another has that."""
-        record, state = self._submit(accepted, source, idempotency)
-        return record, self._leases.claim_submitted(record, state, holder, lease_s)
+        accepted, known = self._first(accepted, idempotency)
+        if known is not None:
+            return known.record, self._leases.claim_entered(known, holder, lease_s)
+        return self._leases.submit(accepted, holder, lease_s, source)
 
-    def _submit(
-        self, accepted: AcceptedRequest, source: str, idempotency: Idempotency | None
-    ) -> tuple[RequestRecord, GenerationState | None]:
-        if idempotency is not None:
-            accepted = self._keys.first(accepted, idempotency)
-            known, state = self._queue.resolve([accepted.id])[0]
-            if known is not None:
-                return known, state
-        return self._queue.submit(accepted, source)
+    def _first(
+        self, accepted: AcceptedRequest, idempotency: Idempotency | None
+    ) -> tuple[AcceptedRequest, Entered | None]:
+        """The request under the id that its key stands for, and how it stands if it came with that before."""
+        if idempotency is None:
+            return accepted, None
+        accepted = self._keys.first(accepted, idempotency)
+        known, state = self._queue.resolve([accepted.id])[0]
+        if known is None:
+            return accepted, None
+        self.records.flush()  # whoever submitted it may be about to
+        return accepted, Entered(known, state, is_new=False)
 
     def is_known(self, accepted: AcceptedRequest, idempotency: Idempotency) -> bool:
         """Would `submit` give the request that came with that key before?"""

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordExpired, RecordNotFound
 from videogen.store.local_cache import CarriedClock, LoadedVideo, LocalVideoCache
@@ -28,6 +29,16 @@ GRACE_S = 3600.0
 """From a video's expiry to the end of its records. Who began to read it in time may go on for so long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A video on its way into the store: its bytes are there, but for `last_chunks`."""
+
+    digest: str
+    size: int
+    chunk_digests: list[str]
+    last_chunks: list[Write]
+
+
 class Videos:
     """`keep` in seconds, from publication to expiry. `cache` is asked before the store for whole MP4s."""
 
@@ -35,27 +46,32 @@ class Videos:
         self.records, self.keep, self.cache = records, keep, cache
         self._now = CarriedClock(records.now, LOOK_EVERY_S) if records.asks_a_server else records.now
 
-    def put(self, generation: str, mp4: bytes, provenance: Mapping[str, Json]) -> str:
-        """Stores a video under its digest, which it gives. Until the last write it is not to be seen."""
-        size = CHUNK_BYTES
-        digest, chunks = _sha256(mp4), -(-len(mp4) // size)
-        chunk_digests: list[str] = []
-        for first in range(0, chunks, CHUNKS_PER_CALL):
-            part = range(first, min(first + CHUNKS_PER_CALL, chunks))
-            payloads = [mp4[index * size : (index + 1) * size] for index in part]
-            chunk_digests += [digest] if chunks == 1 else map(_sha256, payloads)
-            self.records.write_many([self._chunk(digest, *item) for item in zip(part, payloads, strict=True)])
+    def bring(self, mp4: bytes) -> "Brought":
+        """Stores all of a video's bytes but the last."""
+        digest, part, chunk_digests = _sha256(mp4), list[Write](), list[str]()
+        for index, first in enumerate(range(0, len(mp4), CHUNK_BYTES)):
+            if len(part) == CHUNKS_PER_CALL:
+                self.records.write_many(part)
+                part = []
+            payload = mp4[first : first + CHUNK_BYTES]
+            part.append(self._chunk(digest, index, payload))
+            chunk_digests.append(digest if len(payload) == len(mp4) else _sha256(payload))
+        return Brought(digest, len(mp4), chunk_digests, part)
+
+    def show(self, brought: "Brought", generation: str, provenance: Mapping[str, Json]) -> VideoRecord:
+        """Stores the rest of a video's bytes, and then its record, without which it is not to be seen."""
+        self.records.write_many(brought.last_chunks)
         facts, now = json.dumps(dict(provenance), sort_keys=True), self._now()
         self.records.write(
             Write(
                 "video",
-                digest,
+                brought.digest,
                 (
                     Set("state", "whole"),
-                    Set("size", len(mp4)),
-                    Set("chunks", chunks),
-                    Set("chunk_bytes", size),
-                    Set("chunk_digests", chunk_digests),
+                    Set("size", brought.size),
+                    Set("chunks", len(brought.chunk_digests)),
+                    Set("chunk_bytes", CHUNK_BYTES),
+                    Set("chunk_digests", brought.chunk_digests),
                     Set("created_at", now),
                     Set("expires_at", now + self.keep),
                     # Two generations may give the same bytes; each keeps its own facts.
@@ -64,7 +80,7 @@ class Videos:
                 ttl=self.keep + GRACE_S,
             )
         )
-        return digest
+        return VideoRecord(brought.digest, brought.size, now, now + self.keep, dict(provenance))
 
     def get(self, digest: str, generation: str | None = None) -> VideoRecord:
         """Raises RecordNotFound, RecordExpired for a while after its expiry.

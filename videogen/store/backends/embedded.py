@@ -62,6 +62,7 @@ class EmbeddedRecordStore(RecordStore):
         self._idle: list[sqlite3.Connection] = []
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._writing, self._log = threading.Lock(), SyncedLog(self.path.with_name(f"{FILE}-wal"))
+        self._block = _Block()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -99,6 +100,25 @@ class EmbeddedRecordStore(RecordStore):
         # One transaction for speed alone: callers are promised no more than each write by itself.
         with self._transaction() as connection:
             return [self._write(connection, write) for write in writes]
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        if self._block.connection is not None:
+            yield
+            return
+        failed: Exception | None = None
+        with self._transaction() as connection:
+            self._block.connection = connection
+            try:
+                yield
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                failed = error
+            finally:
+                self._block.connection = None
+        if failed is not None:
+            raise failed
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         with self._connection() as connection:
@@ -198,11 +218,14 @@ class EmbeddedRecordStore(RecordStore):
         return write.told(after.bins)
 
     def _connection(self) -> "_Lent":
-        return _Lent(self)
+        return _Lent(self, self._block.connection)
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
         with self._connection() as connection:
+            if self._block.connection is not None:
+                yield connection
+                return
             writing = self._writing
             if not writing.acquire(timeout=BUSY_SECONDS):
                 raise StoreUnavailable(f"{self.path}: others have been writing for {BUSY_SECONDS:g} s")
@@ -237,15 +260,26 @@ class EmbeddedRecordStore(RecordStore):
         self._idle.append(connection)
 
 
+class _Block(threading.local):
+    """The thread's own: the connection of the block in which it writes, if it is in one."""
+
+    connection: sqlite3.Connection | None = None
+
+
 class _Lent:
-    """A connection of one's own for a while; a broken one is not used again. A class, for it is in every call's way."""
+    """A connection of one's own for a while; a broken one is not used again. A class, for it is in every call's way.
 
-    __slots__ = ("_connection", "_store")
+    The connection of a block stays the block's.
+    """
 
-    def __init__(self, store: EmbeddedRecordStore) -> None:
-        self._store = store
+    __slots__ = ("_connection", "_of_block", "_store")
+
+    def __init__(self, store: EmbeddedRecordStore, of_block: sqlite3.Connection | None) -> None:
+        self._store, self._of_block = store, of_block
 
     def __enter__(self) -> sqlite3.Connection:
+        if self._of_block is not None:
+            return self._of_block
         try:
             self._connection = self._store.borrow()
         except sqlite3.Error as error:
@@ -253,10 +287,10 @@ class _Lent:
         return self._connection
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
+        if self._of_block is None and error is None:
             self._store.give_back(self._connection)
-            return
-        self._connection.close()
+        elif self._of_block is None:
+            self._connection.close()
         if isinstance(error, sqlite3.Error):
             raise StoreUnavailable(f"{self._store.path}: {error}") from error
 
