@@ -73,6 +73,8 @@ def get(job_id: str) -> Verb[Job]:
 
 
 def list_jobs(limit: int, page_token: str | None, order: str) -> Verb[Page]:
+    if limit == 0:  # which the interface has for "as many as the service finds right"
+        raise wire.invalid("limit", limit, "a whole number from 1 on")
     way = wire.one_of("order", order, wire.ORDERS)
     return Verb("List", video_service_pb2.ListRequest(page_size=limit, page_token=page_token, order=way), wire.page)
 

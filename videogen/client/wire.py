@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from videogen.client.errors import InvalidRequest, ProtocolError, VideoFailed
@@ -26,6 +27,13 @@ CACHE: dict[int, typing.Literal["hit", "joined", "miss"]] = {
 }
 M = TypeVar("M", bound=Message)
 PRIORITIES = {"interactive": 1, "standard": 2, "batch": 3}
+KINDS = {
+    FieldDescriptor.CPPTYPE_STRING: "text in Unicode",
+    FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+    FieldDescriptor.CPPTYPE_INT32: "a whole number of 32 bits",
+    FieldDescriptor.CPPTYPE_INT64: "a whole number of 64 bits",
+}
+"""What a field holds, for people."""
 ORDERS = {"asc": video_service_pb2.LIST_ORDER_ASCENDING, "desc": video_service_pb2.LIST_ORDER_DESCENDING}
 
 
@@ -46,7 +54,7 @@ def _filled(message: M, fields: Mapping[str, Any]) -> M:
     names = [name for name in _descriptor(message).fields_by_name if name != "id"]
     for name, value in fields.items():
         if name not in names:
-            raise _invalid(name, value, "one of " + ", ".join(names))
+            raise invalid(name, value, "one of " + ", ".join(names))
         if value is None:
             continue
         try:
@@ -60,14 +68,20 @@ def _filled(message: M, fields: Mapping[str, Any]) -> M:
             else:
                 setattr(made, name, value)
         except (TypeError, ValueError, AttributeError) as error:
-            raise _invalid(name, value, str(error)) from error
+            raise invalid(name, value, _allowed(_descriptor(message).fields_by_name[name])) from error
     return message
+
+
+def _allowed(field: FieldDescriptor) -> str:
+    if field.message_type is not None:
+        return "a mapping of texts to JSON values"
+    return f"{'a list, each ' if field.is_repeated else ''}{KINDS[field.cpp_type]}"
 
 
 def one_of(name: str, value: str, allowed: Mapping[str, Any]) -> Any:
     """What `value` stands for. Raises InvalidRequest."""
     if value not in allowed:
-        raise _invalid(name, value, "one of " + ", ".join(allowed))
+        raise invalid(name, value, "one of " + ", ".join(allowed))
     return allowed[value]
 
 
@@ -77,7 +91,7 @@ def put_json(name: str, value: Json, target: Message) -> None:
     try:
         json_format.ParseDict(value, target)
     except (json_format.ParseError, TypeError, AttributeError) as error:
-        raise _invalid(name, value, "JSON values") from error
+        raise invalid(name, value, "JSON values") from error
 
 
 def job(message: video_pb2.Job) -> Job:
@@ -147,7 +161,7 @@ def session(message: session_service_pb2.Session) -> Session:
     )
 
 
-def _invalid(field: str, given: object, allowed: str) -> InvalidRequest:
+def invalid(field: str, given: object, allowed: str) -> InvalidRequest:
     shown = repr(given)[:120]
     made = InvalidRequest(f"{field}: got {shown}; allowed: {allowed}", "INVALID_ARGUMENT")
     made.field, made.given, made.allowed = field, shown, allowed

@@ -32,9 +32,9 @@ class Looking:
 
     def own(self, job_id: str, caller: Caller) -> RequestRecord:
         """Raises RecordNotFound for what is not the caller's, or was hidden by them."""
-        record = self.store.request(job_id)
-        if not _is_of(caller, record) or self._hidden([job_id]):
-            raise RecordNotFound(f"there is no video {job_id}")
+        record = self.store.find([job_id])[0]
+        if record is None or not _is_of(caller, record) or self._hidden([job_id]):
+            raise RecordNotFound(f"there is no video {job_id[:100]!r}")
         return record
 
     def hide(self, job_id: str, caller: Caller) -> None:

@@ -142,6 +142,32 @@ def test_errors_name_field_given_and_allowed(client):
     assert refused.value.retry_after_s is not None and "deadline" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "given", "allowed"),
+    [
+        ("prompt", 7, "text in Unicode"),
+        ("prompt", "\ud800", "text in Unicode"),
+        ("seed", "many", "a whole number of 64 bits"),
+        ("seed", 10**30, "a whole number of 64 bits"),
+        ("num_inference_steps", 1.5, "a whole number of 32 bits"),
+        ("guidance_scale", "much", "a number"),
+        ("adapters", [7], "a list, each text in Unicode"),
+        ("metadata", "note", "a mapping of texts to JSON values"),
+        ("priority", "high", "one of interactive, standard, batch"),
+    ],
+)
+def test_what_fits_into_no_message_is_refused_in_words_before_it_is_sent(client, field, given, allowed):
+    with pytest.raises(errors.InvalidRequest) as caught:
+        client.submit(**{"prompt": "a red circle", field: given})
+    assert (caught.value.field, caught.value.given, caught.value.allowed) == (field, repr(given), allowed)
+
+
+def test_a_list_of_none_is_refused(client):
+    for limit, field in ((0, "limit"), (101, "page_size")):
+        with pytest.raises(errors.InvalidRequest, match=f"{field}: got {limit}; allowed: .*1"):
+            client.list(limit=limit)
+
+
 def test_it_is_serving(client):
     assert client.is_serving()
 

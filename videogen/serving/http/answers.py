@@ -5,8 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -77,7 +75,7 @@ def of_error(error: VideogenError) -> Answer:
             return refusal(401, "invalid_api_key", text, headers={"WWW-Authenticate": "Bearer"})
         case errors.Forbidden():
             return refusal(403, "insufficient_permissions", text)
-        case errors.InvalidRequest(field="model"):
+        case errors.InvalidRequest(field="model", given=str()):
             return refusal(404, "model_not_found", text, "model")
         case errors.InvalidRequest():
             return refusal(400, "invalid_value", text, error.field)
@@ -98,12 +96,6 @@ def of_error(error: VideogenError) -> Answer:
     return refusal(500, "internal_error", text)
 
 
-def of_http(error: HTTPException) -> Answer:
-    """How the framework's own refusals are told: no such route, no such method."""
-    code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return refusal(error.status_code, code, str(error.detail), headers=error.headers)
-
-
 async def on_error(request: Request, error: Exception) -> Response:
     """The handler for our tree of errors: whatever is refused is counted here."""
     assert isinstance(error, VideogenError)
@@ -111,15 +103,6 @@ async def on_error(request: Request, error: Exception) -> Response:
     if (reason := "invalid_request" if is_ours else reason_of(error)) is not None:
         request.app.state.service.observer.refused(reason)
     return of_error(error)
-
-
-async def on_parameters(request: Request, error: Exception) -> Response:
-    """The handler for a parameter in the query or a header that is not allowed."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    request.app.state.service.observer.refused("invalid_request")
-    return refusal(400, "invalid_value", f"{name}: got {str(first['input'])[:100]!r}; {first['msg']}", name)
 
 
 def _retry(seconds: float) -> dict[str, str]:

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from videogen.errors import VideogenError
 from videogen.serving.access import Access
-from videogen.serving.http import answers, health, offers, videos
+from videogen.serving.http import answers, health, misfits, offers, videos
 from videogen.serving.http.page import page
 from videogen.serving.http.previews import Previews
 from videogen.serving.limits import Limits
@@ -36,8 +36,8 @@ def create_app(
     for router in (videos.router, offers.unsupported, offers.models, health.router):
         app.router.routes.extend(router.routes)  # as they are: a router that is included looks at all of them twice
     app.add_exception_handler(VideogenError, answers.on_error)
-    app.add_exception_handler(RequestValidationError, answers.on_parameters)
-    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, misfits.on_parameters)
+    app.add_exception_handler(HTTPException, misfits.on_http)
     app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(Exception, _on_fault)
     app.add_api_route("/docs", _docs, include_in_schema=False)
@@ -51,11 +51,6 @@ async def _root() -> Response:
 
 async def _docs(request: Request) -> Response:
     return HTMLResponse(page(request.app.openapi()))
-
-
-async def _on_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return answers.of_http(error)
 
 
 async def _on_gone(_: Request, __: Exception) -> Response:

@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from videogen.errors import InvalidRequest
 from videogen.serving.http.answers import Refused
+from videogen.serving.http.dialect import REFERENCES
 
 MAX_JSON_BYTES = 64 * 1024
 MAX_FORM_BYTES = 16 * 1024 * 1024
@@ -27,7 +28,7 @@ FILE = "a file"
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
-    """The body's fields with the types that they have in JSON; what is a file in a form is the text `FILE`.
+    """The body's fields with the types that they have in JSON; a reference that is a file is the text `FILE`.
 
     Raises InvalidRequest for what is neither, and Refused for too much of it or for one that comes too slowly.
     """
@@ -48,17 +49,17 @@ class _Bounded:
         self._receive, self._left, self._most = request.receive, most, most
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > most:
-            raise self._too_large()
+            raise self._too_large(f"{int(length):,}")
 
     async def __call__(self) -> Message:
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            raise self._too_large()
+            raise self._too_large("more")
         return message
 
-    def _too_large(self) -> Refused:
-        return Refused(413, "body_too_large", f"the body has more than {self._most:,} bytes")
+    def _too_large(self, given: str) -> Refused:
+        return Refused(413, "body_too_large", f"body: got {given} bytes; allowed: at most {self._most:,}", "body")
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -98,8 +99,10 @@ async def _form(request: Request) -> dict[str, Any]:
         raise InvalidRequest("content-type", kind, "application/json, for a body that looks like JSON")
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
-        plain = FILE if isinstance(value, UploadFile) else value
         outer, opened, inner = name.partition("[")
+        if isinstance(value, UploadFile) and outer not in REFERENCES:
+            raise InvalidRequest(name, f"the file {value.filename}", "a value, not a file")
+        plain = FILE if isinstance(value, UploadFile) else value
         if opened and inner == "]":
             held = fields.setdefault(outer, [])
             if isinstance(held, list):

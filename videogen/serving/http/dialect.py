@@ -93,24 +93,29 @@ def _sizes(spec: ModelSpec) -> str:
 def _frames(given: Mapping[str, Any], spec: ModelSpec | None) -> dict[str, int]:
     if "num_frames" in given:
         raise InvalidRequest("seconds", given["seconds"], "nothing: num_frames says how long the video is")
-    seconds = _number(given["seconds"])
     fps = given.get("fps", spec.fps if spec else None)
     if spec is None or type(fps) is not int or fps < 1:
+        _number(given["seconds"], "a number of seconds, as a text or a number")
         return {}  # the model or fps is refused later
+    allowed = _lengths(spec, fps)
+    seconds = _number(given["seconds"], f"a number of seconds, as a text or a number: {allowed}")
     nearest = min(spec.frames, key=lambda frames: abs(frames - seconds * fps))
     if abs(nearest - seconds * fps) > FRAMES_OFF:
-        lengths = [seconds_of(frames, fps) for frames in spec.frames]
-        told = (
-            " or ".join(lengths) if len(lengths) <= 12 else f"{len(lengths)} lengths from {lengths[0]} to {lengths[-1]}"
-        )
-        raise InvalidRequest("seconds", given["seconds"], f"{told} at {fps} frames a second")
+        raise InvalidRequest("seconds", given["seconds"], allowed)
     return {"num_frames": nearest}
 
 
-def _number(given: Any) -> float:
+def _lengths(spec: ModelSpec, fps: int) -> str:
+    lengths = [seconds_of(frames, fps) for frames in spec.frames]
+    few = len(lengths) <= 12
+    told = " or ".join(lengths) if few else f"{len(lengths)} lengths from {lengths[0]} to {lengths[-1]}"
+    return f"{told} at {fps} frames a second"
+
+
+def _number(given: Any, allowed: str) -> float:
     text = str(given) if type(given) in (int, float, str) else ""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        raise InvalidRequest("seconds", given, "a number of seconds, as a text or a number")
+        raise InvalidRequest("seconds", given, allowed)
     return float(text)
 
 

@@ -12,7 +12,7 @@ from videogen.serving.http import schemas
 from videogen.serving.http.answers import Answer, Refused
 from videogen.serving.http.bodies import read_fields
 from videogen.serving.http.callers import Cancelling, Known, Reading
-from videogen.serving.http.dialect import Asked, translate
+from videogen.serving.http.dialect import MAX_WARNINGS, Asked, translate
 from videogen.serving.http.ended import ended
 from videogen.serving.http.events import events
 from videogen.serving.http.offers import chosen
@@ -65,12 +65,14 @@ async def _take(request: Request, caller: Caller) -> None:
     request.state.allowance = (await request.app.state.limits.take(caller)).headers()
 
 
-async def _prompt(request: Request) -> str:
-    given = (await read_fields(request)).get("prompt")
+async def _prompt(request: Request) -> tuple[str, tuple[str, ...]]:
+    """A remix's prompt, and warnings of what is asked for beside it."""
+    fields = await read_fields(request)
+    given = fields.pop("prompt", None)
     if not isinstance(given, str):
         raise InvalidRequest("prompt", given, "text")
     request.app.state.limits.check_prompt(given)
-    return given
+    return given, tuple(f"{name[:64]}: a remix changes the prompt only, ignored" for name in fields)[:MAX_WARNINGS]
 
 
 @router.post("", response_model=schemas.Video, openapi_extra=_body(schemas.CreateVideo))
@@ -161,9 +163,9 @@ async def change(request: Request, video_id: VideoId, caller: Known) -> Response
 @router.post("/{video_id}/remix", response_model=schemas.Video, openapi_extra=_body(schemas.RemixVideo))
 async def remix(request: Request, video_id: VideoId, caller: Known) -> Response:
     """Makes a video anew with another prompt; its seed and its parameters stay."""
-    prompt = await _prompt(request)
+    prompt, warnings = await _prompt(request)
     await _take(request, caller)
-    return _shown(await service_of(request).remix(video_id, prompt, caller))
+    return _shown(await service_of(request).remix(video_id, prompt, caller), warnings)
 
 
 @router.get(
