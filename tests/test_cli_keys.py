@@ -35,6 +35,16 @@ def test_a_key_is_shown_once_and_works(url):
     assert secret not in run("list", "--json").output
 
 
+def test_a_key_may_have_a_limit_of_looks(url):
+    done = run("create", "--tenant", "acme", "--read-rpm", "600", "--read-burst", "20", "--json")
+    made = json.loads(done.stdout)
+    assert (made["rpm"], made["read_rpm"], made["read_burst"]) == (None, 600, 20)
+    with Store.open(url) as store:
+        key = store.api_keys.get(made["id"])
+    assert (key.limit, key.reads) == (None, RateLimit(10.0, 20))
+    assert run("list").output == f"{made['id']}  in force  acme  user  600 looks a minute, 20 at once\n"
+
+
 def test_a_key_is_revoked_by_its_id(url):
     made = json.loads(run("create", "--tenant", "acme", "--scope", "admin", "--json").stdout)
     assert made["scopes"] == ["admin", "user"] and made["rpm"] is None
@@ -53,6 +63,8 @@ def test_a_key_is_revoked_by_its_id(url):
         (("--tenant", "acme", "--scope", "root"), "scope: got ['root']; allowed: one or more of user, admin"),
         (("--tenant", "acme", "--burst", "5"), "burst: got 5.0; allowed: only with --rpm"),
         (("--tenant", "acme", "--rpm", "0"), "rpm: got 0.0; allowed: a number above 0"),
+        (("--tenant", "acme", "--read-burst", "5"), "read-burst: got 5.0; allowed: only with --read-rpm"),
+        (("--tenant", "acme", "--read-rpm", "0"), "read-rpm: got 0.0; allowed: a number above 0"),
     ],
 )
 def test_what_is_not_allowed_ends_with_code_2_and_no_key(url, arguments, told):

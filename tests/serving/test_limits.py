@@ -26,8 +26,8 @@ def limits_of(store: Store, **settings) -> Limits:
     return Limits(store.rate_limits, Access(store.api_keys), ServingLimits(**settings))
 
 
-def made(store: Store, tenant: str, limit: RateLimit | None = None) -> Caller:
-    _, key = store.api_keys.create(tenant, limit=limit)
+def made(store: Store, tenant: str, limit: RateLimit | None = None, reads: RateLimit | None = None) -> Caller:
+    _, key = store.api_keys.create(tenant, limit=limit, reads=reads)
     return Caller(tenant, key.id, key.scopes)
 
 
@@ -67,22 +67,40 @@ def test_the_settings_limit_every_key_and_every_tenant(store):
 
 
 def test_looks_have_buckets_of_their_own_by_key_and_by_tenant_on_each_replica(store):
-    limits = limits_of(store, key_reads=RateLimit.per_minute(0.01, 2), tenant_reads=THREE_AND_NO_MORE)
-    first, second, stranger = made(store, "acme"), made(store, "acme"), made(store, "beta")
-    assert [limits.read(first).headers()["x-ratelimit-remaining-requests"] for _ in range(2)] == ["1", "0"]
-    with pytest.raises(RateLimited, match=f"key {first.key_id} may look") as caught:
-        limits.read(first)
-    assert int(caught.value.headers["retry-after"]) >= caught.value.retry_after_s > 60
-    limits.read(second)
-    with pytest.raises(RateLimited, match="tenant acme may look"):
-        limits.read(second)
-    limits.read(stranger)
-    limits.read(first, "cancel")  # who may look no more may still end what is made
-    limits.read(first, "cancel")
-    with pytest.raises(RateLimited, match=f"key {first.key_id} may cancel"):
-        limits.read(first, "cancel")
-    limits_of(store, tenant_reads=THREE_AND_NO_MORE).read(first)
-    assert asyncio.run(limits.take(first)).headers() == {}, "what is asked for is counted elsewhere"
+    async def scenario():
+        limits = limits_of(store, key_reads=RateLimit.per_minute(0.01, 2), tenant_reads=THREE_AND_NO_MORE)
+        first, second, stranger = made(store, "acme"), made(store, "acme"), made(store, "beta")
+        left = [(await limits.read(first)).headers() for _ in range(2)]
+        assert [one["x-ratelimit-remaining-requests"] for one in left] == ["1", "0"]
+        with pytest.raises(RateLimited, match=f"key {first.key_id} may look") as caught:
+            await limits.read(first)
+        assert int(caught.value.headers["retry-after"]) >= caught.value.retry_after_s > 60
+        await limits.read(second)
+        with pytest.raises(RateLimited, match="tenant acme may look"):
+            await limits.read(second)
+        await limits.read(stranger)
+        await limits.read(first, "cancel")  # who may look no more may still end what is made
+        await limits.read(first, "cancel")
+        with pytest.raises(RateLimited, match=f"key {first.key_id} may cancel"):
+            await limits.read(first, "cancel")
+        await limits_of(store, tenant_reads=THREE_AND_NO_MORE).read(first)
+        assert (await limits.take(first)).headers() == {}, "what is asked for is counted elsewhere"
+
+    asyncio.run(scenario())
+
+
+def test_a_keys_own_limit_of_looks_goes_before_the_settings(store):
+    async def scenario():
+        limits = limits_of(store, key_reads=RateLimit.per_minute(0.01, 1))
+        few, more = made(store, "acme"), made(store, "acme", reads=THREE_AND_NO_MORE)
+        for caller, most in ((few, 1), (more, 3)):
+            for _ in range(most):
+                assert (await limits.read(caller)).headers()["x-ratelimit-limit-requests"] == f"{most}"
+            with pytest.raises(RateLimited, match=f"key {caller.key_id} may look .*, {most} at once"):
+                await limits.read(caller)
+        assert (await limits.read(ANYBODY)).headers()["x-ratelimit-limit-requests"] == "3000"
+
+    asyncio.run(scenario())
 
 
 def test_without_limits_the_store_is_not_asked():

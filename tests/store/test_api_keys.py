@@ -14,7 +14,7 @@ from videogen.store.rate_limits import RateLimit
 def test_a_key_is_found_by_its_id_on_every_backend(records):
     keys = ApiKeys(records)
     assert not keys.were_made() and keys.find_all() == []
-    text, made = keys.create("acme", ["admin"], "the loader", RateLimit(per_second=1, burst=10))
+    text, made = keys.create("acme", ["admin"], "the loader", RateLimit(1, 10), RateLimit(5, 20))
     key_id, secret = split(text)
     assert keys.were_made() and keys.get(key_id) == made and keys.find_all() == [made]
     assert (made.tenant, made.scopes, made.note) == ("acme", {"user", "admin"}, "the loader")

@@ -11,6 +11,7 @@ from videogen.settings import read_settings
 
 if TYPE_CHECKING:
     from videogen.store.api_keys import ApiKey
+    from videogen.store.rate_limits import RateLimit
 
 keys = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Make, list and revoke API keys of the inference service."
@@ -29,6 +30,10 @@ def create(
     note: Annotated[str, typer.Option(help="What the key is for.")] = "",
     rpm: Annotated[float | None, typer.Option(help="Requests a minute, in place of the service's own limit.")] = None,
     burst: Annotated[float | None, typer.Option(help="Requests at once; a minute's if not given.")] = None,
+    read_rpm: Annotated[
+        float | None, typer.Option(help="Looks a minute on each replica, in place of the service's own limit.")
+    ] = None,
+    read_burst: Annotated[float | None, typer.Option(help="Looks at once; a minute's if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an API key and print it, this once: the store keeps only its hash.
@@ -37,13 +42,10 @@ def create(
 
     Example: `export VIDEOGEN_API_KEY=$(videogen keys create --tenant acme --rpm 60 --burst 10)`
     """
-    from videogen.store.rate_limits import RateLimit
-
-    if rpm is None and burst is not None:
-        raise InvalidRequest("burst", burst, "only with --rpm")
-    limit = None if rpm is None else RateLimit.per_minute(rpm, burst)
+    limit, reads = _limit(rpm, burst), _limit(read_rpm, read_burst, "read-")
     with open_store(read_settings()) as store:
-        text, key = store.api_keys.create(tenant, scope or ["user"], note, limit)  # ty: ignore[invalid-argument-type]
+        granted: Any = scope or ["user"]
+        text, key = store.api_keys.create(tenant, granted, note, limit, reads)
     if as_json:
         typer.echo(json.dumps({"key": text, **as_plain(key)}))
     else:
@@ -72,8 +74,20 @@ def revoke(
     typer.echo(f"{key.id}  revoked")
 
 
+def _limit(rpm: float | None, burst: float | None, prefix: str = "") -> "RateLimit | None":
+    """Raises InvalidRequest, naming the option at fault, which begins with `prefix`."""
+    from videogen.store.rate_limits import RateLimit
+
+    if rpm is None and burst is not None:
+        raise InvalidRequest(f"{prefix}burst", burst, f"only with --{prefix}rpm")
+    try:
+        return None if rpm is None else RateLimit.per_minute(rpm, burst)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{prefix}{error.field}", error.given, error.allowed) from error
+
+
 def as_plain(key: "ApiKey") -> dict[str, Any]:
-    limit = key.limit
+    limit, reads = key.limit, key.reads
     return {
         "id": key.id,
         "tenant": key.tenant,
@@ -81,12 +95,18 @@ def as_plain(key: "ApiKey") -> dict[str, Any]:
         "note": key.note,
         "rpm": limit and round(limit.per_second * 60, 6),
         "burst": limit and limit.burst,
+        "read_rpm": reads and round(reads.per_second * 60, 6),
+        "read_burst": reads and reads.burst,
         "revoked": key.revoked_at is not None,
     }
 
 
 def _line(key: "ApiKey") -> str:
-    limit = "" if key.limit is None else f"{key.limit.per_second * 60:g} a minute, {key.limit.burst:g} at once"
+    limits = [
+        f"{limit.per_second * 60:g}{what} a minute, {limit.burst:g} at once"
+        for limit, what in ((key.limit, ""), (key.reads, " looks"))
+        if limit is not None
+    ]
     state = "revoked" if key.revoked_at is not None else "in force"
-    facts = [key.id, state, key.tenant, "+".join(sorted(key.scopes)), limit, key.note]
+    facts = [key.id, state, key.tenant, "+".join(sorted(key.scopes)), *limits, key.note]
     return "  ".join(fact for fact in facts if fact)

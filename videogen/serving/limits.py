@@ -77,15 +77,15 @@ class Limits:
         ]
         return min(left, key=lambda one: one.remaining, default=Allowance())
 
-    def read(self, caller: Caller, verb: Verb = "look") -> Allowance:
-        """One look out of the key's bucket, then out of the tenant's, as `take`; the store is not asked.
+    async def read(self, caller: Caller, verb: Verb = "look") -> Allowance:
+        """One look out of the key's bucket, then out of the tenant's, as `take`; the store counts none of them.
 
         Who has looked too often may still cancel, as often again. Raises RateLimited, with its headers.
         """
         left = [
             self._judged(name, limit, self._reads.take(f"{verb} {name}", limit), verb)
             for name, limit in (
-                (f"key {caller.key_id}", self.settings.key_reads if caller.key_id else None),
+                (f"key {caller.key_id}", await self._reads_of(caller)),
                 (f"tenant {caller.tenant}", self.settings.tenant_reads),
             )
             if limit is not None
@@ -118,6 +118,11 @@ class Limits:
         if caller.key_id is None:
             return None
         return (await self.access.key(caller.key_id)).limit or self.settings.key
+
+    async def _reads_of(self, caller: Caller) -> RateLimit | None:
+        if caller.key_id is None:
+            return None
+        return (await self.access.key(caller.key_id)).reads or self.settings.key_reads
 
     async def _take(self, name: str, limit: RateLimit) -> Allowance:
         loop = asyncio.get_running_loop()

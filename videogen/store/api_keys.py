@@ -31,9 +31,10 @@ TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the store knows it. Times in seconds of the store's clock; `limit` None: as the service's settings say.
+    """A key as the store knows it. Times in seconds of the store's clock.
 
-    A revoked key is kept, so that its id says in the logs whose it was.
+    `limit` is of requests, `reads` of looks at what is there; None: as the service's settings say. A revoked key is
+    kept, so that its id says in the logs whose it was.
     """
 
     id: str
@@ -44,6 +45,7 @@ class ApiKey:
     created_at: float = 0.0
     revoked_at: float | None = None
     limit: RateLimit | None = None
+    reads: RateLimit | None = None
 
     def accepts(self, secret: str) -> bool:
         """Is this its secret, and is it not revoked? Takes equally long for every wrong one."""
@@ -65,7 +67,12 @@ class ApiKeys:
         self.records = records
 
     def create(
-        self, tenant: str, scopes: Iterable[Scope] = ("user",), note: str = "", limit: RateLimit | None = None
+        self,
+        tenant: str,
+        scopes: Iterable[Scope] = ("user",),
+        note: str = "",
+        limit: RateLimit | None = None,
+        reads: RateLimit | None = None,
     ) -> tuple[str, ApiKey]:
         """A new key, which only this return ever shows, and its record. `admin` may do what `user` may.
 
@@ -82,7 +89,7 @@ class ApiKeys:
             raise InvalidRequest("keys", MOST + 1, f"at most {MOST:,} keys in a store, with the revoked ones")
         granted = frozenset(scope for scope in SCOPES if scope in given or scope == "user")
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        key = ApiKey(key_id, tenant, granted, _digest(secret), note, self.records.now(), limit=limit)
+        key = ApiKey(key_id, tenant, granted, _digest(secret), note, self.records.now(), limit=limit, reads=reads)
         self.records.write(Write(self.index_kind, "all", (MapPut(key_id),)))
         if self.records.write(Write(self.kind, key_id, _bins(key), "only")) is None:
             raise StoreConflict(f"key {key_id} exists already")
@@ -130,19 +137,30 @@ def _digest(secret: str) -> str:
 
 
 def _bins(key: ApiKey) -> tuple[Set, ...]:
-    limit = () if key.limit is None else (Set("per_second", key.limit.per_second), Set("burst", key.limit.burst))
     return (
         Set("tenant", key.tenant),
         Set("scopes", sorted(key.scopes)),
         Set("digest", key.digest),
         Set("note", key.note),
         Set("created_at", key.created_at),
-        *limit,
+        *_set("", key.limit),
+        *_set("read_", key.reads),
     )
 
 
+def _set(prefix: str, limit: RateLimit | None) -> tuple[Set, ...]:
+    if limit is None:
+        return ()
+    return Set(f"{prefix}per_second", limit.per_second), Set(f"{prefix}burst", limit.burst)
+
+
+def _limit(prefix: str, record: Record) -> RateLimit | None:
+    if record.bins.get(f"{prefix}per_second") is None:
+        return None
+    return RateLimit(record.number(f"{prefix}per_second"), record.number(f"{prefix}burst"))
+
+
 def _key(key_id: str, record: Record) -> ApiKey:
-    has_limit = record.bins.get("per_second") is not None
     return ApiKey(
         id=key_id,
         tenant=record.text("tenant"),
@@ -151,5 +169,6 @@ def _key(key_id: str, record: Record) -> ApiKey:
         note=record.text("note"),
         created_at=record.number("created_at"),
         revoked_at=None if record.bins.get("revoked_at") is None else record.number("revoked_at"),
-        limit=RateLimit(record.number("per_second"), record.number("burst")) if has_limit else None,
+        limit=_limit("", record),
+        reads=_limit("read_", record),
     )

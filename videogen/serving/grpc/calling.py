@@ -53,7 +53,7 @@ def answers(scope: Scope = "user", *, reads: Verb | None = None) -> Callable[[Me
                 caller = await self.access.authenticate(header, peer_is_loopback(context.peer()))
                 require(caller, scope)
                 if reads is not None:
-                    tell(context, self.limits.read(caller, reads))
+                    tell(context, await self.limits.read(caller, reads))
                 if isinstance(request, Malformed):
                     raise InvalidRequest("message", f"{request.size} bytes", "a message of videogen.v1")
                 refuse_unknown(request)

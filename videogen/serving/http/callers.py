@@ -31,13 +31,13 @@ Known = Annotated[Caller, Depends(caller_of)]
 
 async def reader_of(request: Request, caller: Known) -> Caller:
     """Takes a look out of what the caller may have; what is left goes into the answer's headers. Raises RateLimited."""
-    request.state.allowance = request.app.state.limits.read(caller).headers()
+    request.state.allowance = (await request.app.state.limits.read(caller)).headers()
     return caller
 
 
 async def canceller_of(request: Request, caller: Known) -> Caller:
     """Takes a cancellation out of what the caller may have, as `reader_of` takes a look."""
-    request.state.allowance = request.app.state.limits.read(caller, "cancel").headers()
+    request.state.allowance = (await request.app.state.limits.read(caller, "cancel")).headers()
     return caller
 
 
