@@ -26,6 +26,8 @@ NEVER = 0.0
 
 
 def _is_text(text: str) -> bool:
+    if text.isascii():
+        return "\0" not in text
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
@@ -33,13 +35,15 @@ def _is_text(text: str) -> bool:
 
 
 def _is_value(value: object) -> bool:
-    if isinstance(value, list):
-        return all(isinstance(item, str) and _is_text(item) for item in value)
+    if value is None:
+        return True
     if isinstance(value, str):
         return _is_text(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return value is None or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, list) and all(isinstance(item, str) and _is_text(item) for item in value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +156,9 @@ class Write:
     def __post_init__(self) -> None:
         if self.when is not None and self.create != "never":
             raise ValueError("a condition is about a record that exists: create='never'")
-        if any(isinstance(op, SetPayload) and len(op.payload) > MAX_PAYLOAD for op in self.operations):
-            raise ValueError(f"a payload of more than {MAX_PAYLOAD:,} bytes; cut it into chunks")
+        for op in self.operations:
+            if isinstance(op, SetPayload) and len(op.payload) > MAX_PAYLOAD:
+                raise ValueError(f"a payload of more than {MAX_PAYLOAD:,} bytes; cut it into chunks")
 
     @property
     def counted(self) -> tuple[str, ...]:

@@ -398,8 +398,8 @@ def _as_judged(record: RequestRecord, end: End) -> Condition:
 def _ended(record: RequestRecord, end: End, now: float) -> RequestRecord:
     """As `_end_operations` leave it."""
     error = end.error and noted(end.error)
-    changed = replace(record, state=end.state, ended_at=now, video=end.video, error=error, attempts=end.attempts)
-    return replace(changed, progress=0.0)
+    told = {"state": end.state, "video": end.video, "error": error, "attempts": end.attempts}
+    return replace(record, ended_at=now, progress=0.0, **told)
 
 
 def _from_record(request_id: str, record: Record) -> RequestRecord:
@@ -430,8 +430,9 @@ def _seen(record: RequestRecord | None, states: Mapping[str, GenerationState]) -
     generation = states.get(record.generation)
     if generation is None:
         return record
-    tried = replace(record, attempts=generation.attempt)
-    return replace(tried, state="running", progress=generation.progress) if generation.is_held else tried
+    if not generation.is_held:
+        return replace(record, attempts=generation.attempt) if generation.attempt != record.attempts else record
+    return replace(record, attempts=generation.attempt, state="running", progress=generation.progress)
 
 
 def _with(record: RequestRecord | None, states: Mapping[str, GenerationState]) -> Resolved:

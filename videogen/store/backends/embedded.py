@@ -35,6 +35,10 @@ ONE = f"SELECT {COLUMNS} FROM records WHERE kind = ? AND key = ?"
 PUT = f"INSERT INTO records (kind, key, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"
 PUT_ALL = f"{PUT} written = ?3, expires = ?4, bins = ?5, payload = ?6"
 PUT_IN_PLACE = f"{PUT} written = ?3, bins = ?5, payload = ?6"
+PUT_NEW = f"INSERT INTO records (kind, key, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+OF_A_MAP = "WHERE kind = ?1 AND key = ?2 AND bins = '{}' AND payload IS NULL AND (expires IS NULL OR expires > ?3)"
+TOUCH = f"UPDATE records SET written = ?3 {OF_A_MAP}"
+TOUCH_ALL = f"UPDATE records SET written = ?3, expires = ?4 {OF_A_MAP}"
 MAP_PAGE = (
     "SELECT entry, value FROM maps WHERE kind = ?1 AND key = ?2 AND entry > ?3 AND EXISTS (SELECT 1 FROM records "
     "WHERE kind = ?1 AND key = ?2 AND (expires IS NULL OR expires > ?4)) ORDER BY entry LIMIT ?5"
@@ -190,6 +194,8 @@ class EmbeddedRecordStore(RecordStore):
 
     def _write(self, connection: sqlite3.Connection, write: Write) -> Record | None:
         name, now = (write.kind, write.key), self.now()
+        if (done := _at_once(connection, write, now)) is not None:
+            return done
         row = connection.execute(ONE, name).fetchone()
         if row is not None and _is_expired(row, now):
             connection.execute("DELETE FROM maps WHERE kind = ? AND key = ?", name)
@@ -209,9 +215,7 @@ class EmbeddedRecordStore(RecordStore):
         if not allows(write, before, map_get):
             return None
         after = applied(write.operations, before)
-        expires = row[1] if row is not None else None
-        if write.ttl is not None:
-            expires = now + write.ttl if write.ttl else None
+        expires = _expiry(write, now) if write.ttl is not None or row is None else row[1]
         query = PUT_IN_PLACE if row is not None and write.ttl is None else PUT_ALL
         connection.execute(query, (*name, now, expires, ENCODER.encode(after.bins), after.payload))
         _write_map(connection, write)
@@ -322,6 +326,28 @@ def _record(kind: str, key: str, row: Sequence, now: float) -> Record | RecordDa
     if not isinstance(bins, dict) or not (payload is None or isinstance(payload, bytes)):
         return RecordDamaged(f"{kind} {key} is not a record")
     return Record(bins, payload, max(0.0, now - written), None if expires is None else expires - now)
+
+
+def _expiry(write: Write, now: float) -> float | None:
+    return now + write.ttl if write.ttl else None
+
+
+def _at_once(connection: sqlite3.Connection, write: Write, now: float) -> Record | None:
+    """What of the commonest writes needs no look at the record first; None if it was refused, and nothing changed."""
+    if write.create == "only":
+        after = applied(write.operations, None)
+        row = (now, _expiry(write, now), ENCODER.encode(after.bins), after.payload)
+        if not connection.execute(PUT_NEW, (write.kind, write.key, *row)).rowcount:
+            return None
+    elif write.when is None and all(isinstance(operation, MapPut | MapRemove) for operation in write.operations):
+        query, expires = (TOUCH, ()) if write.ttl is None else (TOUCH_ALL, (_expiry(write, now),))
+        if not connection.execute(query, (write.kind, write.key, now, *expires)).rowcount:
+            return None
+        after = Record()
+    else:
+        return None
+    _write_map(connection, write)
+    return write.told(after.bins)
 
 
 def _write_map(connection: sqlite3.Connection, write: Write) -> None:
