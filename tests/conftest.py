@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.servers import aerospike_url, redis_server
+from videogen.artifacts import Artifacts
 from videogen.locks import file_lock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported; tests run side by side
@@ -29,17 +30,40 @@ def _own_environment(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def mlflow_template(tmp_path_factory, worker_id) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """One for all test workers."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def shared_artifacts(shared_folder: Path) -> Artifacts:
+    """One for all test workers: the first export of a model's shape takes half a minute, others reuse it."""
+    return Artifacts(str(shared_folder / "shared-artifacts"))
+
+
+@pytest.fixture(scope="session")
+def skeletons(shared_artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an export of the small random model leaves, for tests to copy into artifacts of their own."""
+    from tests.fixtures.random_models import write_random_tiny
+    from videogen.engines.cache import ensure_graph
+    from videogen.engines.skeletons import KIND
+    from videogen.manifest import build_manifest
+
+    folder = write_random_tiny(tmp_path_factory.mktemp("exported") / "model")
+    ensure_graph(shared_artifacts, folder, build_manifest(folder).digest)
+    return shared_artifacts.root / KIND
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(shared_folder: Path) -> Path:
     """An empty MLflow database: making its tables takes seconds, copying it none. One for all test workers."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
-    template = shared / "mlflow-template" / "mlflow.db"
-    with file_lock(shared / "mlflow-template.lock"):
+    template = shared_folder / "mlflow-template" / "mlflow.db"
+    with file_lock(shared_folder / "mlflow-template.lock"):
         if not template.exists():
             from videogen.registry import ModelRegistry
 
-            being_made = shared / "mlflow-template-being-made" / "mlflow.db"
+            being_made = shared_folder / "mlflow-template-being-made" / "mlflow.db"
             ModelRegistry(f"sqlite:///{being_made}").models()
             being_made.parent.rename(template.parent)
     return template

@@ -87,9 +87,10 @@ def test_a_folder_without_a_model_is_refused_without_a_traceback(run, tmp_path):
 
 
 def test_a_champion_runs_on_the_engine_that_passed_its_gates_and_gives_the_same_video(
-    run, folder, tmp_path, monkeypatch
+    run, folder, tmp_path, skeletons, monkeypatch
 ):
     monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
+    shutil.copytree(skeletons, tmp_path / "home" / "artifacts" / skeletons.name)
     artifacts, digest = Artifacts(str(tmp_path / "home" / "artifacts")), build_manifest(folder).digest
     artifacts.build(WEIGHTS, digest, lambda to: shutil.copytree(folder, to, dirs_exist_ok=True))
     engine = ensure_engine(artifacts, folder, digest, builder_for("onnxruntime"), "fp32")

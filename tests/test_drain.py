@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -32,8 +33,10 @@ def model_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def artifacts(tmp_path_factory) -> Artifacts:
-    return Artifacts(str(tmp_path_factory.mktemp("artifacts")))
+def artifacts(tmp_path_factory, skeletons) -> Artifacts:
+    root = tmp_path_factory.mktemp("artifacts")
+    copytree(skeletons, root / skeletons.name)
+    return Artifacts(str(root))
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,9 @@ LABEL, REQUESTS, SECONDS = "videogen-tiny@1", 200, 240
 
 
 @pytest.fixture
-def settings(tmp_path, mlflow_uri, monkeypatch):
+def settings(tmp_path, mlflow_uri, skeletons, monkeypatch):
     monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
+    shutil.copytree(skeletons, tmp_path / "home" / "artifacts" / skeletons.name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
     monkeypatch.setenv("VIDEOGEN_THREADS", "1")
     return read_settings()

@@ -1,3 +1,5 @@
+from shutil import copytree
+
 import pytest
 
 from tests.fixtures.random_models import write_random_tiny
@@ -18,8 +20,10 @@ def digest(folder):
 
 
 @pytest.fixture(scope="session")
-def artifacts(tmp_path_factory):
-    return Artifacts(str(tmp_path_factory.mktemp("artifacts")))
+def artifacts(tmp_path_factory, skeletons):
+    root = tmp_path_factory.mktemp("artifacts")
+    copytree(skeletons, root / skeletons.name)
+    return Artifacts(str(root))
 
 
 @pytest.fixture(scope="session")

@@ -50,9 +50,10 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory, tiny_folder) -> Path:
+def built_once(tmp_path_factory, tiny_folder, skeletons) -> Path:
     """The weights, graphs and one engine of the small model, for tests to copy: exporting takes seconds."""
     artifacts, digest = Artifacts(str(tmp_path_factory.mktemp("built-once"))), build_manifest(tiny_folder).digest
+    copytree(skeletons, artifacts.root / skeletons.name)
     artifacts.build(WEIGHTS, digest, lambda scratch: copytree(tiny_folder, scratch, dirs_exist_ok=True))
     ensure_engine(artifacts, tiny_folder, digest, builder_for("onnxruntime"), "fp32")
     return artifacts.root

@@ -1,1 +1,0 @@
-from tests.serving.conftest import shared_artifacts  # noqa: F401
