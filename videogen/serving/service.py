@@ -56,6 +56,7 @@ class Entered:
 
     accepted: AcceptedRequest
     job: VideoJob
+    generation: str
     claims: list[Claim]
     cache: CacheUse
 
@@ -131,6 +132,8 @@ class Service:
             self.maker.wake()
         if job.id != accepted.id:  # the same idempotency key once more
             return self._told(job)
+        if cache == "joined" and not job.has_ended:
+            self.work.joined(entered.generation, accepted)
         asked = job.request
         self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
         if self.wishes is not None:
@@ -172,7 +175,7 @@ class Service:
             record = self.store.submit(accepted, SOURCE, key)
         self.admission.entered(record)
         job = self.looking.job(record, waits=not claims)
-        return Entered(accepted, job, claims, self._cache(record, job, claims))
+        return Entered(accepted, job, record.generation, claims, self._cache(record, job, claims))
 
     def _cache(self, record: RequestRecord, job: VideoJob, claims: list[Claim]) -> CacheUse:
         """As the job's usage will tell it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from videogen.client.results import News
 from videogen.requests import AcceptedRequest
-from videogen.scheduling.job import Priority
+from videogen.scheduling.job import CLASSES, Priority
 from videogen.serving.views import accepted_at
 from videogen.store.records import Claim
 
@@ -34,6 +34,7 @@ class InHand:
     """A claim that the engine has or will get, and what it told of it.
 
     A `lent` one is a run's, which hears of it and renews it. `is_given`: the engine process that is there has it.
+    `waiting`: who is known to wait for it, if more is known than for whom it was claimed.
     """
 
     claim: Claim
@@ -42,10 +43,17 @@ class InHand:
     progress: float = 0.0
     first_step_at: float | None = None
     is_given: bool = False
+    waiting: tuple[AcceptedRequest, ...] = ()
+
+    @property
+    def asked(self) -> tuple[AcceptedRequest, ...]:
+        """The requests that it is made for, as far as is known."""
+        return self.waiting or (self.claim.request,)
 
     @property
     def priority(self) -> Priority:
-        return self.claim.request.request.priority
+        """That of the most urgent."""
+        return min((one.request.priority for one in self.asked), key=CLASSES.index)
 
 
 def left(accepted: AcceptedRequest) -> float | None:

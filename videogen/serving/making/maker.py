@@ -301,6 +301,15 @@ class Maker:
         self.wake()
         self.changes.tell(held.claim.generation, held.claim.request.id)
 
+    async def _look_who_waits(self) -> None:
+        """What is in hand may have been joined, or left, since it was claimed, and elsewhere."""
+        known = [(held, held.waiting) for held in self.work.in_hand.values() if held.lent is None]
+        with contextlib.suppress(VideogenError):
+            found = await self.call(lambda: [self.store.awaiting(held.claim.generation) for held, _ in known])
+            for (held, before), waiting in zip(known, found, strict=True):
+                if held.waiting is before:
+                    held.waiting = tuple(waiting)
+
     def _is_down(self, why: str) -> None:
         self.work.down = why
         logger.error("%s", why)
@@ -314,6 +323,7 @@ class Maker:
                 await self._fail(held, "the engine process ended while it made this video", True)
         self.work.hand_back(self.work.in_hand.values(), "the engine process ended before it began with this video")
         await self.reviver.revive()
+        await self._look_who_waits()
         self.work.down = None
         self.observer.restarted()
         self.work.give_waiting()

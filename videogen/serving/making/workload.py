@@ -76,8 +76,10 @@ class Workload:
                 self._give(self.in_hand[request_id])
 
     def _give(self, held: InHand) -> None:
+        """As urgent as the most urgent who waits for it."""
         held.is_given = True
-        self.engine.run(self.job(held.claim.request))
+        job = self.job(held.claim.request)
+        self.engine.run(replace(job, priority=held.priority, deadline_in=self._first_deadline_in(held)))
 
     def job(self, accepted: AcceptedRequest) -> EngineJob:
         """What the engine process is told of a request."""
@@ -89,6 +91,16 @@ class Workload:
         seconds = left(accepted)
         return None if seconds is None else max(0.0, seconds - self.speed.publish_s)
 
+    def _first_deadline_in(self, held: InHand) -> float | None:
+        return min((seconds for one in held.asked if (seconds := self._deadline_in(one)) is not None), default=None)
+
+    def joined(self, generation: str, accepted: AcceptedRequest) -> None:
+        """A further request waits for what is being made; what a run has lent is as urgent as the run says."""
+        for held in self.in_hand.values():
+            if held.claim.generation == generation and held.lent is None:
+                held.waiting = (*held.asked, accepted)
+                self._tell_urgency(held)
+
     def hand_on(self, held: InHand, waiting: Sequence[AcceptedRequest]) -> None:
         """It is made for those who wait for it now: in the name of one of them, and as urgent as the most urgent."""
         before = held.claim.request.id
@@ -98,9 +110,12 @@ class Workload:
             self.out(before)
             self.engine.rename(before, heir.id)
             self.in_hand[heir.id] = held
-        priority = min((one.request.priority for one in waiting), key=CLASSES.index)
-        deadlines = [seconds for one in waiting if (seconds := self._deadline_in(one)) is not None]
-        self.engine.change(heir.id, priority=priority, deadline_in=min(deadlines, default=None))
+        held.waiting = tuple(waiting)
+        self._tell_urgency(held)
+
+    def _tell_urgency(self, held: InHand) -> None:
+        deadline_in = self._first_deadline_in(held)
+        self.engine.change(held.claim.request.id, priority=held.priority, deadline_in=deadline_in)
 
     def out(self, request_id: str) -> InHand | None:
         """It is in hand no more."""
