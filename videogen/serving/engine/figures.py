@@ -33,6 +33,10 @@ class Figures:
         self._batches[batch] += steps
         self._steps.append(seconds / steps)
 
+    def helped(self, stream: int, seconds: float) -> None:
+        """A stream did a stage's work for so long."""
+        self._taken[stream] += seconds
+
     def stats(self, calls: Mapping[int | str, float], **standing: Any) -> Stats:
         """Since the last time it was asked. `calls`: who is in a call, since when; `standing`: how all stands now."""
         now = time.monotonic()

@@ -32,15 +32,20 @@ from videogen.serving.engine.messages import (
 from videogen.serving.engine.stages import Forking, Live, Stage, failure, one_by_one
 from videogen.serving.engine.versions import Version
 
-TEXT_ROOM = 4096
 FRAMES_ROOM = 16
 """Jobs that wait for a stage with latents or frames in memory before the streams help."""
 
 
 class Loop:
-    """Owns the scheduler and the streams of a device. `send` is told everything; it may be called from any thread."""
+    """Owns the scheduler and the streams of a device. `send` is told everything; it may be called from any thread.
 
-    def __init__(self, config: EngineConfig, streams: int, send: Callable[[FromEngine], None]) -> None:
+    With `shares_cores`, the streams run on the cores that decoding and MP4 need. They do both themselves then, one
+    video after the other: threads beside them would only take turns with them, each with the caches of the others.
+    """
+
+    def __init__(
+        self, config: EngineConfig, streams: int, send: Callable[[FromEngine], None], *, shares_cores: bool = False
+    ) -> None:
         self._config, self._streams, self._send = config, streams, send
         most, nice = config.synthetic.largest if config.synthetic else config.batch_max, config.stage_nice
         self._keys = Keys()
@@ -59,12 +64,13 @@ class Loop:
         self._calls: dict[int | str, float] = {}
         self._figures = Figures(streams)
         self._text = Stage(
-            "text", self._encode, self._tell, together=lambda live: live.version, most=most, room=TEXT_ROOM, nice=nice
+            "text", self._encode, self._tell, together=lambda live: live.version, most=most, room=None, nice=nice
         )
+        room, decoded = (0, 1) if shares_cores else (FRAMES_ROOM, most)
         self._decoder = Stage(
-            "decode", self._decode, self._tell, together=lambda live: live.key, most=most, room=FRAMES_ROOM, nice=nice
+            "decode", self._decode, self._tell, together=lambda live: live.key, most=decoded, room=room, nice=nice
         )
-        self._mp4 = Stage("mp4", self._publish, self._tell, together=id, most=1, room=FRAMES_ROOM, nice=nice)
+        self._mp4 = Stage("mp4", self._publish, self._tell, together=id, most=1, room=room, nice=nice)
         for number in range(streams):
             threading.Thread(target=self._stream, args=(number,), name=f"videogen-stream-{number}", daemon=True).start()
 
@@ -325,8 +331,7 @@ class Loop:
         told = [(live.job.id, live.generation.step_index, live.generation.steps) for live in fine if not live.cancelled]
         self._send(Stepped(told))
         self._wanted([live for live in fine if live.cancelled])
-        self._hand_on([live for live in done if live.frames is None], self._decoder)
-        self._hand_on([live for live in done if live.frames is not None], self._mp4)
+        self._hand_on(number, done)
         return failed
 
     def _stepped(
@@ -354,9 +359,17 @@ class Loop:
             del self._of[job]
             self._schedule(live)
 
-    def _hand_on(self, lives: list[Live], stage: Stage) -> None:
-        if lives:
-            stage.put(lives)
+    def _hand_on(self, number: int, done: Sequence[Live]) -> None:
+        """What has all its steps goes to the stages; what they have no room for, the stream does now."""
+        if not done:
+            return
+        began = time.monotonic()
+        self._tell(f"stream {number}", done)
+        whole, latents = [live for live in done if live.fused], [live for live in done if not live.fused]
+        self._decoder.put(latents)
+        self._mp4.put(whole)
+        with self._changed:
+            self._figures.helped(number, time.monotonic() - began)
 
     # Decoding and MP4
 

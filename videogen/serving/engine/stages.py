@@ -89,12 +89,12 @@ class Live:
 class Stage:
     """Takes what belongs together, the most urgent first, up to `most` at once.
 
-    Beyond `room` whoever brings more does the work itself, so that nothing piles up.
+    Beyond `room` whoever brings more does the work itself, so that nothing piles up; None is room for all.
     """
 
     def __init__(
         self, name: str, work: Callable[[list[Live]], None], tell: Callable[[str, Sequence[Live]], None],
-        *, together: Callable[[Live], Hashable], most: int, room: int, nice: int,
+        *, together: Callable[[Live], Hashable], most: int, room: int | None, nice: int,
     ) -> None:  # fmt: skip
         self.name, self._work, self._tell = name, work, tell
         self._together, self._most, self._room, self._nice = together, most, room, nice
@@ -106,14 +106,17 @@ class Stage:
         return len(self._lines)
 
     def put(self, lives: Sequence[Live]) -> None:
+        if not lives:
+            return
         with self._changed:
-            fits = len(self._lines) + len(lives) <= self._room
+            fits = self._room is None or len(self._lines) + len(lives) <= self._room
             if fits:
                 for live in lives:
                     heapq.heappush(self._lines, (CLASSES.index(live.job.priority), next(self._order), live))
                 self._changed.notify()
         if not fits:
-            self._do(list(lives), f"{self.name} by {threading.current_thread().name}")
+            for first in range(0, len(lives), self._most):
+                self._work(list(lives[first : first + self._most]))
 
     def _serve(self) -> None:
         stand_back(self._nice)
@@ -123,7 +126,8 @@ class Stage:
                     self._tell(self.name, ())
                 self._changed.wait_for(lambda: self._lines)
                 lives = self._take()
-            self._do(lives, self.name)
+            self._tell(self.name, lives)
+            self._work(lives)
 
     def _take(self) -> list[Live]:
         entries = [heapq.heappop(self._lines)]
@@ -131,12 +135,6 @@ class Stage:
         while self._lines and len(entries) < self._most and self._together(self._lines[0][2]) == kind:
             entries.append(heapq.heappop(self._lines))
         return [live for _, _, live in entries]
-
-    def _do(self, lives: list[Live], place: str) -> None:
-        self._tell(place, lives)
-        self._work(lives)
-        if place != self.name:
-            self._tell(place, ())
 
 
 def one_by_one(

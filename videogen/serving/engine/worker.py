@@ -102,7 +102,8 @@ class Worker:
         self._config, self._outbox = config, outbox
         self._device = _device(config)
         self._streams = config.streams or _streams(self._device)
-        self._loop: Loop = Loop(config, self._streams, outbox.send)
+        is_cpu = self._device is not None and self._device.kind == "cpu"
+        self._loop: Loop = Loop(config, self._streams, outbox.send, shares_cores=is_cpu)
         self._loads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._turn = threading.Lock()
         jobs = [self._serve_loads, self._tell_stats]
