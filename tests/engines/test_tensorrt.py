@@ -9,8 +9,9 @@ import pytest
 from tests.fixtures.gpu import has_gpu
 from videogen.engines.base import ShapeProfile, read_report
 from videogen.engines.builders import builder_for
-from videogen.engines.cache import ensure_engine, load_engine
-from videogen.engines.tensorrt import PORTABLE, TensorRtBuilder, trt_module
+from videogen.engines.cache import ensure_engine, ensure_graph, load_engine
+from videogen.engines.tensorrt import PORTABLE, TensorRtBuilder, error_log, trt_module
+from videogen.engines.tensorrt_run import deserialised
 from videogen.errors import EngineBuildFailed, EngineUnavailable
 from videogen.manifest import build_manifest
 
@@ -28,6 +29,14 @@ def stored(trt, artifacts):
     return ensure_engine(artifacts, SHIPPED, build_manifest(SHIPPED).digest, builder_for("tensorrt-rtx"), "fp16")
 
 
+@pytest.fixture(scope="module")
+def graphs(artifacts, stored):
+    """Those that it was built from."""
+    found = ensure_graph(artifacts, SHIPPED, build_manifest(SHIPPED).digest, "fp16")
+    assert not found.built
+    return found
+
+
 @pytest.mark.slow
 def test_a_portable_engine_is_built_ahead_of_time(trt, stored):
     report = read_report(stored.path)
@@ -41,10 +50,7 @@ def test_a_portable_engine_is_built_ahead_of_time(trt, stored):
     assert report.layer_kinds["denoiser"]["matrix_multiply"] > 10
 
 
-def test_its_parsed_network_is_typed_in_half_and_dynamic_in_the_batch(trt, artifacts, folder, digest):
-    from videogen.engines.cache import ensure_graph
-
-    graphs = ensure_graph(artifacts, folder, digest, "fp16")
+def test_its_parsed_network_is_typed_in_half_and_dynamic_in_the_batch(trt, graphs):
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     assert trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR)).parse_from_file(str(graphs.path / "denoiser.onnx"))
@@ -56,16 +62,13 @@ def test_its_parsed_network_is_typed_in_half_and_dynamic_in_the_batch(trt, artif
     assert network.get_input(0).shape[0] == -1 and network.get_input(0).dtype == trt.float32
 
 
-def test_batches_of_the_profile_reach_the_builder(trt, artifacts, folder, digest, tmp_path):
-    from videogen.engines.cache import ensure_graph
-
-    graphs = ensure_graph(artifacts, folder, digest, "fp16")
+def test_batches_of_the_profile_reach_the_builder(trt, graphs, tmp_path):
     broken = ShapeProfile(16, 64, 64, batch_min=8, batch_opt=4, batch_max=16)
     with pytest.raises((EngineBuildFailed, ValueError)):
         TensorRtBuilder("tensorrt-rtx").build(graphs.path, tmp_path, broken, "fp16")
 
 
-def test_a_graph_it_cannot_parse_is_a_build_failure_that_says_why(trt, artifacts, folder, digest, tmp_path):
+def test_a_graph_it_cannot_parse_is_a_build_failure_that_says_why(trt, tmp_path):
     from videogen.engines.graphs import Graphs
 
     (tmp_path / "denoiser.onnx").write_bytes(b"not onnx")
@@ -79,6 +82,13 @@ def test_a_graph_it_cannot_parse_is_a_build_failure_that_says_why(trt, artifacts
 def test_loading_without_a_gpu_says_so_at_once(stored, artifacts):
     with pytest.raises(EngineUnavailable, match="needs an NVIDIA GPU, and this machine has no NVIDIA driver"):
         load_engine(artifacts, stored.key.digest)
+
+
+def test_an_engine_that_cannot_be_loaded_is_told_in_tensorrt_s_own_words(trt, tmp_path):
+    log, plan = error_log(trt), tmp_path / "denoiser.plan"
+    plan.write_bytes(b"no engine")
+    with pytest.raises(EngineUnavailable, match=r"denoiser\.plan: TensorRT cannot load it on this GPU: .*Error Code"):
+        deserialised(trt.Runtime(log), plan, "this GPU", log.errors)
 
 
 @pytest.mark.skipif(has_gpu(), reason="this machine has a GPU")

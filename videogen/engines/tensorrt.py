@@ -24,7 +24,7 @@ INSTALL: dict[Target, str] = {
     "tensorrt-rtx": "pip install '.[tensorrt-rtx]'",
 }
 PORTABLE = ("SM80", "SM86", "SM89", "SM120")
-"""What a TensorRT-RTX engine is made for: Ampere, Ada, Blackwell. The package has no target for Hopper (SM90)."""
+"""What a TensorRT-RTX engine is made for: Ampere, Ada, Blackwell. It neither builds for nor runs on Hopper (SM90)."""
 
 
 class TensorRtBuilder:
@@ -64,7 +64,7 @@ class TensorRtBuilder:
     ) -> tuple[memoryview, dict[str, int]]:
         """The serialised engine of one network, and its layers by kind, as parsed: fused ones show only on a GPU."""
         trt = trt_module(self.target)
-        logger = _logger(trt)
+        logger = error_log(trt)
         builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, logger)
@@ -89,7 +89,8 @@ class TensorRtBuilder:
         compute_capability()  # says at once where there is no GPU
         from videogen.engines.tensorrt_run import TensorRtEngine
 
-        return TensorRtEngine(folder, trt_module(self.target), streams)
+        trt = trt_module(self.target)
+        return TensorRtEngine(folder, trt, error_log(trt), streams)
 
 
 def trt_module(target: Target) -> Any:
@@ -108,7 +109,7 @@ def _optimisation_profile(builder: Any, found: Graphs, name: str, profile: Shape
     return optimisation
 
 
-def _logger(trt: Any) -> Any:
+def error_log(trt: Any) -> Any:
     """A TensorRT logger that keeps errors for the exception that will name them, and drops the rest."""
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]

@@ -18,15 +18,17 @@ class TensorRtEngine:
 
     threads = 1
 
-    def __init__(self, folder: Path, trt: Any, streams: int = 1) -> None:
+    def __init__(self, folder: Path, trt: Any, logger: Any, streams: int = 1) -> None:
         if not torch.cuda.is_available():
             raise EngineUnavailable(f"this engine needs torch with CUDA; torch {torch.__version__} shows no GPU")
         report = read_report(folder)
         self.target, self.precision, self.shape = report.target, report.precision, report.profile
         self.streams, self.device = streams, torch.cuda.get_device_name()
         self.sampler_sigmas, self.networks = report.sampler_sigmas, tuple(report.layers)
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engines = {name: _deserialised(runtime, folder / f"{name}.plan") for name in self.networks}
+        self._engines = {
+            name: deserialised(trt.Runtime(logger), folder / f"{name}.plan", self.device, logger.errors)
+            for name in self.networks
+        }
         self._idle: dict[str, queue.SimpleQueue[Any]] = {}
         for name, engine in self._engines.items():
             self._idle[name] = queue.SimpleQueue()
@@ -56,11 +58,10 @@ class TensorRtEngine:
         return tensor
 
 
-def _deserialised(runtime: Any, plan: Path) -> Any:
+def deserialised(runtime: Any, plan: Path, device: str, errors: list[str]) -> Any:
+    """The engine in `plan`. Raises EngineUnavailable with what TensorRT had logged as `errors`, its only word on it."""
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
-        name = torch.cuda.get_device_name()
-        raise EngineUnavailable(
-            f"{plan}: TensorRT cannot load it on {name}: it is built for other GPUs, or by another version"
-        )
+        reason = "; ".join(errors) or "it does not say why"
+        raise EngineUnavailable(f"{plan}: TensorRT cannot load it on {device}: {reason}")
     return engine
