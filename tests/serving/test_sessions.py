@@ -133,6 +133,20 @@ def test_what_is_sent_again_with_its_key_is_the_same_job_whatever_the_defaults_a
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "idempotency_key")
 
 
+def test_what_is_sent_again_with_its_key_after_its_session_ended_is_the_same_job(client, http):
+    session = client.create_session({"num_inference_steps": 3}).id
+    job = client.submit("a red circle", session=session, idempotency_key="outlives")
+    body, key = RED | {"session": session}, {"idempotency-key": "outlives over HTTP"}
+    first = http.post("/v1/videos", json=body, headers=key).json()
+    client.delete_session(session)
+    assert client.submit("a red circle", session=session, idempotency_key="outlives").id == job.id
+    assert http.post("/v1/videos", json=body, headers=key).json()["id"] == first["id"]
+    with pytest.raises(errors.InvalidRequest, match="idempotency_key"):
+        client.submit("a blue circle", session=session, idempotency_key="outlives")
+    with pytest.raises(errors.NotFound, match="session"):
+        client.submit("a red circle", session=session, idempotency_key="new")
+
+
 @pytest.mark.parametrize("session", ["never-was", "", "../x", "x" * 500])
 def test_a_session_that_is_not_there_is_not_found(face, client, http, session):
     with pytest.raises(errors.NotFound, match="session: there is no session"):

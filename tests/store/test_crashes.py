@@ -161,3 +161,27 @@ def test_the_check_finds_a_lost_request():
     prepare(world, "queued")
     with pytest.raises(AssertionError):
         check(world, world.store(), frozenset({"done"}))
+
+
+def change_one(store: Store, request_id: str) -> None:
+    store.fork(request_id, {"prompt": "a blue ball"}, 1)
+
+
+@pytest.mark.parametrize("dies_in", [submit_last, change_one])
+def test_a_death_while_somebody_comes_to_wait_leaves_no_list_for_ever(dies_in):
+    left, lists = 0, 0
+    while True:
+        world = World(backwards=False)
+        asked = world.asked[-1]
+        if dies_in is change_one:
+            Store(world.inner).submit(asked)
+        store = world.store(left)
+        try:
+            change_one(store, asked.id) if dies_in is change_one else submit_last(world, store)
+        except Crash:
+            keys = [key for kind, key in world.inner.names() if kind == "waiters"]
+            assert all(record.expires_in for record in world.inner.read_many("waiters", keys, aged=True))
+            left, lists = left + 1, lists + len(keys)
+            continue
+        break
+    assert lists > (left if dies_in is change_one else 0)

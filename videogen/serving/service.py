@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from videogen.errors import Draining, InvalidRequest, Overloaded, RecordNotFound
+from videogen.errors import Draining, InvalidRequest, Overloaded, RecordNotFound, SessionNotFound
 from videogen.requests import AcceptedRequest
 from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
@@ -108,7 +108,12 @@ class Service:
         sent = fields if session is None else {**fields, "session": session}
         key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(sent))
         if session is not None:
-            fields = await self.sessions.filled(fields, session, caller)
+            try:
+                fields = await self.sessions.filled(fields, session, caller)
+            except SessionNotFound:
+                if key is None or (job_id := await self.call(lambda: self.store.known(key, caller.tenant))) is None:
+                    raise
+                return await self.get(job_id, caller)  # sent again after its session ended
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         # To its end, although who asks may leave meanwhile: what was claimed is to be made.
@@ -151,7 +156,7 @@ class Service:
         try:
             self.admission.check(accepted)
         except Overloaded:
-            if key is None or not self.store.is_known(accepted, key):
+            if key is None or self.store.known(key, caller.tenant) is None:
                 raise
         return accepted
 

@@ -32,6 +32,11 @@ from videogen.store.primitives import (
 from videogen.store.records import Claim, StoreLimits
 
 LONGEST_ERROR = 2000
+WAITERS_S = 7 * 86_400.0
+"""From the last who came to wait for a generation, or to make it, to the end of the list: a crash leaves none for ever.
+
+Who is not on it is answered all the same, when its request is next looked at.
+"""
 HELD = Is("state", "held")
 RESTED = every(Is("state", "free"), either(Is("retry_s", None), Unwritten("retry_s")))
 """It may be claimed. While it rests after a failed attempt nobody writes it, so its age is the time it has rested."""
@@ -182,7 +187,7 @@ class Generations:
 
     def wait(self, key: str, request_id: str) -> Write:
         """Puts a request on the list of those that want to hear from a generation."""
-        return Write("waiters", key, (MapPut(request_id),), ttl=NEVER)
+        return Write("waiters", key, (MapPut(request_id),), ttl=WAITERS_S)
 
     def stop_waiting(self, key: str, request_id: str) -> Write:
         return Write("waiters", key, (MapRemove(request_id),), create="never", ttl=self.limits.keep_requests)

@@ -42,22 +42,23 @@ class IdempotencyKeys:
 
         Raises InvalidRequest if the key was sent with another request before.
         """
-        name = _name(accepted, given)
+        name = _name(accepted.request.tenant, given)
         bins = (Set("request", accepted.id), Set("body", given.body))
         if self.records.write(Write(self.kind, name, bins, create="only", ttl=self.keep)) is not None:
             return accepted
-        record = self.records.read(self.kind, name)
-        if record is None:  # it expired between the two
-            return accepted
+        found = self.find(accepted.request.tenant, given)
+        return accepted if found is None else accepted.model_copy(update={"id": found})  # None: it expired meanwhile
+
+    def find(self, tenant: str, given: Idempotency) -> str | None:
+        """The id that the key stands for, None if it was not sent before. Raises InvalidRequest as `first`."""
+        record = self.records.read(self.kind, _name(tenant, given))
+        if record is None:
+            return None
         if record.text("body") != given.body:
             raise InvalidRequest("idempotency_key", given.key, "a key that was not sent with another request before")
-        return accepted.model_copy(update={"id": record.text("request")})
-
-    def is_known(self, accepted: AcceptedRequest, given: Idempotency) -> bool:
-        """Was the key sent before?"""
-        return self.records.read(self.kind, _name(accepted, given)) is not None
+        return record.text("request")
 
 
-def _name(accepted: AcceptedRequest, given: Idempotency) -> str:
+def _name(tenant: str, given: Idempotency) -> str:
     digest = hashlib.sha256(given.key.encode(errors="surrogatepass")).hexdigest()
-    return f"{accepted.request.tenant}.{digest}"
+    return f"{tenant}.{digest}"

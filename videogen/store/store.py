@@ -123,9 +123,12 @@ class Store:
         self.records.flush()  # whoever submitted it may be about to
         return accepted, Entered(known, state, is_new=False)
 
-    def is_known(self, accepted: AcceptedRequest, idempotency: Idempotency) -> bool:
-        """Would `submit` give the request that came with that key before?"""
-        return self._keys.is_known(accepted, idempotency)
+    def known(self, idempotency: Idempotency, tenant: str) -> str | None:
+        """The id of the request that came with that key before: `submit` would give that one.
+
+        Raises InvalidRequest if the key came with another request.
+        """
+        return self._keys.find(tenant, idempotency)
 
     def reserve(self, idempotency: Idempotency, accepted: AcceptedRequest) -> str:
         """Keeps a key for a request; gives the id that `submit` will give it: its own if it is the first with that key.
