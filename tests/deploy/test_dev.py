@@ -1,11 +1,14 @@
 """`make dev`: the UIs answer, show what is there, the service starts with the first champion, and all end together."""
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from videogen import mlflow_client
 from videogen.models.spec import read_spec
 from videogen.opening import open_artifacts, open_store
 from videogen.requests import Request, accept
-from videogen.settings import read_settings
+from videogen.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, SECONDS = "a-model-to-see", 300
@@ -34,6 +37,7 @@ class Dev:
 
     process: subprocess.Popen
     log: Path
+    settings: Settings
     dagster: int
     mlflow: int
     http: int
@@ -43,31 +47,44 @@ class Dev:
         deadline = time.monotonic() + SECONDS
         while not holds():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.5)
+            time.sleep(0.1)
 
     def says(self, text: str) -> None:
         self.until(lambda: text in self.log.read_text())
 
+    def nothing_is_left(self) -> bool:
+        return not any(map(listens, (self.dagster, self.mlflow, self.http, self.grpc)))
 
-@pytest.fixture
-def dev(tmp_path, monkeypatch) -> Iterator[Dev]:
-    """Both UIs are up; one model to see, without a version to start a run for."""
-    found = {name: free_port() for name in ("dagster", "mlflow", "http", "grpc")}
-    monkeypatch.setenv("VIDEOGEN_HOME", str(tmp_path / "home"))
-    for name, port in found.items():
-        monkeypatch.setenv(f"VIDEOGEN_{name.upper()}_PORT", str(port))
-    uri = read_settings().tracking_uri
-    with mlflow_client.session(uri, uri) as client:
+
+@contextmanager
+def started(folder: Path, mlflow_template: Path) -> Iterator[Dev]:
+    """It begins; one model to see, without a version to start a run for."""
+    home, ports = folder / "home", {name: free_port() for name in ("dagster", "mlflow", "http", "grpc")}
+    home.mkdir()
+    shutil.copyfile(mlflow_template, home / "mlflow.db")
+    ours = {"VIDEOGEN_HOME": str(home), **{f"VIDEOGEN_{name.upper()}_PORT": str(port) for name, port in ports.items()}}
+    settings, log = read_settings(ours), folder / "dev.log"
+    with mlflow_client.session(settings.tracking_uri, settings.tracking_uri) as client:
         client.create_registered_model(MODEL)
-    log = tmp_path / "dev.log"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDEOGEN_", "MLFLOW_"))}
+    command = [sys.executable, "-m", "deploy.local.dev"]
     with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, "-m", "deploy.local.dev"], cwd=ROOT, stdout=output, stderr=output)
-    dev = Dev(process, log, **found)
-    dev.until(lambda: listens(dev.dagster) and listens(dev.mlflow))
-    yield dev
-    process.send_signal(signal.SIGINT)
-    process.wait(60)
-    assert not any(map(listens, found.values())), "something was left running"
+        process = subprocess.Popen(command, cwd=ROOT, env={**kept, **ours}, stdout=output, stderr=output)
+    dev = Dev(process, log, settings, **ports)
+    try:
+        yield dev
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        assert dev.nothing_is_left(), "something was left running"
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory, mlflow_template) -> Iterator[Dev]:
+    """Both UIs are up."""
+    with started(tmp_path_factory.mktemp("dev"), mlflow_template) as dev:
+        dev.until(lambda: listens(dev.dagster) and listens(dev.mlflow))
+        yield dev
 
 
 @pytest.mark.browser
@@ -88,12 +105,14 @@ def test_both_pages_show_what_is_there(dev):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_service_starts_with_the_first_champion_and_makes_what_is_submitted(dev, tmp_path):
+def test_the_service_starts_with_the_first_champion_and_makes_what_is_submitted(dev, skeletons, tmp_path):
     dev.says(f"Service  not yet: {SERVED} has no champion; `make demo` makes one")
     assert not listens(dev.grpc)
-    settings, folder = read_settings(), tmp_path / "model"
-    with open_store(settings) as store:
-        champion = promote(store, version(open_artifacts(settings), folder, 1))
+    folder = tmp_path / "model"
+    artifacts = open_artifacts(dev.settings)
+    shutil.copytree(skeletons, artifacts.root / skeletons.name)
+    with open_store(dev.settings) as store:
+        champion = promote(store, version(artifacts, folder, 1))
         dev.says(f"Service  http://127.0.0.1:{dev.http}/docs, gRPC at 127.0.0.1:{dev.grpc}")
         wishes = [Request(prompt="a small red ring moving up", seed=seed) for seed in range(3)]
         accepted = [accept(w, read_spec(folder), champion.version_digest, label=champion.label) for w in wishes]
@@ -106,7 +125,18 @@ def test_the_service_starts_with_the_first_champion_and_makes_what_is_submitted(
         if "serve" in child.cmdline():
             child.kill()
     assert dev.process.wait(60) == 1
-    assert "videogen-serve ended with code -9" in dev.log.read_text()
+    assert "videogen-serve ended with code -9" in dev.log.read_text() and dev.nothing_is_left()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_of_it_while_it_starts_too(tmp_path, mlflow_template):
+    with started(tmp_path, mlflow_template) as dev:
+        dev.until(children := psutil.Process(dev.process.pid).children)
+        family = children(recursive=True)
+        dev.process.send_signal(signal.SIGINT)
+        dev.process.wait(60)
+        assert not any(member.is_running() for member in family)
+    assert "stopped; the state stays in place" in dev.log.read_text()
 
 
 def test_without_its_ports_it_goes_on_without_a_service_and_says_why(monkeypatch):

@@ -81,7 +81,7 @@ def wait_until(what, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + SECONDS
     while not what():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-5000:]
-        time.sleep(0.1)
+        time.sleep(0.5)  # a look reads every record
 
 
 @pytest.mark.slow
