@@ -13,7 +13,7 @@ from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.store.backends import clock
 from videogen.store.backends import embedded as embedded_module
 from videogen.store.backends.embedded import EmbeddedRecordStore
-from videogen.store.primitives import Set, Write
+from videogen.store.primitives import MapPut, Set, Write
 
 KILLED = """
 import os, signal, sys
@@ -53,6 +53,9 @@ def test_a_damaged_record_spoils_nobody_elses_read_or_write(records, text):
         records.read("kind", "a")
     refused, done = records.write_many([put("a", create="never"), put("b", Set("n", 2), create="never")])
     assert refused is None and done.bins == {"n": 2}
+    assert records.write(put("a", create="only")) is None
+    assert records.write(put("a", MapPut("entry"))).bins == {} and records.read("kind", "a").bins == {}
+    damage(records, f"UPDATE records SET bins = {text} WHERE key = 'a'")
     assert records.write(put("a", Set("m", 1))).bins == {"m": 1}
 
 

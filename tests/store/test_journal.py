@@ -1,5 +1,7 @@
 """What has ended, newest first, in records that do not all end up as one."""
 
+import itertools
+
 from tests.store.builders import Clock
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.index import HOUR, PAGE, SHARDS, Journal
@@ -36,3 +38,15 @@ def test_what_was_written_before_hours_had_shards_is_read():
     assert list(journal.latest()) == ["c", "b", "a"]
     clock.pass_(KEEP_S + HOUR)
     assert list(journal.latest()) == []
+
+
+def test_a_quiet_week_is_looked_through_in_a_few_calls_and_nothing_of_it_is_missed(records):
+    keep, now = 7 * 24.0 * HOUR, records.now()
+    journal, calls = Journal(records, "requests", keep), []
+    ids = [f"{age:03d}" for age in range(0, 168, 5)]
+    records.write_many([journal.put(one, at=now - HOUR * int(one)) for one in ids])
+    heads = records.map_heads
+    records.map_heads = lambda *given: calls.append(given) or heads(*given)
+    assert list(journal.latest()) == ids and len(calls) < 20
+    records.write_many([journal.put(f"{n:05d}", at=now - HOUR) for n in range(2 * PAGE)])
+    assert set(itertools.islice(journal.latest(), 2 * PAGE + 2)) >= {f"{n:05d}" for n in range(2 * PAGE)}

@@ -2,7 +2,7 @@
 
 import heapq
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -17,6 +17,8 @@ PAGE = 256
 NEIGHBOURS = 32
 """More than there are ids that differ in their last digit alone."""
 HOUR = 3600
+HOURS_AT_ONCE = 16
+"""Of a journal, whose heads are read in one call."""
 Page = list[tuple[str, str]]
 
 
@@ -117,17 +119,28 @@ class Journal:
 
     def latest(self) -> Iterator[str]:
         """From the hour that ended last backwards, newest id first within an hour."""
-        newest = int(self.records.now() // HOUR)
-        for hour in range(newest, newest - int(self.keep // HOUR) - 2, -1):
-            yield from sorted(self._hour(hour), reverse=True)
+        hour = int(self.records.now() // HOUR)
+        oldest, at_once = hour - int(self.keep // HOUR) - 1, 1
+        while hour >= oldest:
+            hours = range(hour, max(hour - at_once, oldest - 1), -1)
+            for ids in (found := self._hours(hours)):
+                yield from sorted(ids, reverse=True)
+            # Twice as many after a look that found little: of a quiet week, a look at each hour is all there is to do.
+            at_once = min(2 * at_once, HOURS_AT_ONCE) if sum(map(len, found)) < PAGE else 1
+            hour = hours[-1] - 1
 
-    def _hour(self, hour: int) -> set[str]:
-        keys, found = _hour_keys(hour), set[str]()
-        for key, head in zip(keys, self.records.map_heads(self.kind, keys, PAGE), strict=True):
-            page = head
-            while page:
-                found.update(entry for entry, _ in page)
-                page = self.records.map_range(self.kind, key, page[-1][0], PAGE) if len(page) == PAGE else []
+    def _hours(self, hours: Sequence[int]) -> list[set[str]]:
+        """What each holds; the heads of all their records are read at once."""
+        keys = [key for hour in hours for key in _hour_keys(hour)]
+        heads = zip(keys, self.records.map_heads(self.kind, keys, PAGE), strict=True)
+        found = [self._whole(key, head) for key, head in heads]
+        return [set[str]().union(*found[first : first + SHARDS]) for first in range(0, len(found), SHARDS)]
+
+    def _whole(self, key: str, page: Page) -> set[str]:
+        found = set[str]()
+        while page:
+            found.update(entry for entry, _ in page)
+            page = self.records.map_range(self.kind, key, page[-1][0], PAGE) if len(page) == PAGE else []
         return found
 
 

@@ -82,8 +82,11 @@ class Webhooks:
     def take(self, limit: int, hold_s: float) -> list[tuple[Turn, Webhook]]:
         """Up to `limit` that are due, for whoever calls: nobody else gets them for `hold_s`."""
         taken: list[tuple[Turn, Webhook]] = []
-        for shard in range(SHARDS):
-            due = self._due(f"{shard:02d}", limit - len(taken))
+        now, shards = f"{self._ms(0.0):0{DIGITS}d}", [f"{shard:02d}" for shard in range(SHARDS)]
+        for head in self.records.map_heads(self.due_kind, shards, min(limit, PAGE)):
+            due = [_turn(key, value) for key, value in head if key[:DIGITS] <= now][: limit - len(taken)]
+            if not due:
+                continue
             for turn, record in zip(due, self.records.read_many(self.kind, [t.id for t in due]), strict=True):
                 webhook = _read(turn.id, record) if isinstance(record, Record) else None
                 if record is None and turn.waited < YOUNG:
@@ -130,13 +133,6 @@ class Webhooks:
         operations = (Set("state", "pending"), Set("attempts", 0), Set("error", None))
         write = Write(self.kind, webhook_id, operations, "never", Is("state", "dead"), self.keep_s)
         return self.records.write(write) is not None
-
-    def _due(self, shard: str, limit: int) -> list[Turn]:
-        if limit <= 0:
-            return []
-        now = f"{self._ms(0.0):0{DIGITS}d}"
-        page = self.records.map_range(self.due_kind, shard, "", min(limit, PAGE))
-        return [_turn(key, value) for key, value in page if key[:DIGITS] <= now]
 
     def _place(self, turn: Turn) -> None:
         self.records.write(Write(self.due_kind, shard_of(turn.id), (MapPut(turn.key, turn.value),)))

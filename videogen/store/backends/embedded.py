@@ -28,6 +28,8 @@ from videogen.store.primitives import BackendFacts, MapPut, MapRemove, Record, R
 FILE = "store.db"
 BUSY_SECONDS = 60.0
 KEYS_PER_QUERY = 500
+MANY_HEADS = 64
+"""Of so many maps, those of a journal's hours, most are not there: which are is asked first."""
 ENCODER = json.JSONEncoder(separators=(",", ":"))
 COLUMNS = "written, expires, bins, payload"
 ONE = f"SELECT {COLUMNS} FROM records WHERE kind = ? AND key = ?"
@@ -131,7 +133,18 @@ class EmbeddedRecordStore(RecordStore):
     def map_heads(self, kind: str, keys: Sequence[str], limit: int = 1000) -> list[list[tuple[str, str]]]:
         with self._connection() as connection:
             now = self.now()
-            return [connection.execute(MAP_PAGE, (kind, key, "", now, limit)).fetchall() for key in keys]
+            there = keys if len(keys) < MANY_HEADS else self._there(connection, kind, keys)
+            found = {key: connection.execute(MAP_PAGE, (kind, key, "", now, limit)).fetchall() for key in there}
+        return [found.get(key, []) for key in keys]
+
+    def _there(self, connection: sqlite3.Connection, kind: str, keys: Sequence[str]) -> list[str]:
+        there: list[str] = []
+        for first in range(0, len(keys), KEYS_PER_QUERY):
+            part = keys[first : first + KEYS_PER_QUERY]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key FROM records WHERE kind = ? AND key IN ({marks})"
+            there += (key for (key,) in connection.execute(query, (kind, *part)))
+        return there
 
     def names(self) -> Iterator[tuple[str, str]]:
         query = (
