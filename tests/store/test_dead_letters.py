@@ -7,7 +7,7 @@ import pytest
 
 from tests.store.builders import Clock, accepted, drain_all, memory_store
 from tests.store.crashing import Crash, WatchedRecordStore
-from videogen.errors import RecordNotFound, StoreConflict
+from videogen.errors import RecordDamaged, RecordNotFound, StoreConflict
 from videogen.requests import new_id
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.primitives import Set, Write
@@ -95,6 +95,8 @@ def test_a_damaged_request_is_listed_and_cannot_be_requeued(store):
     assert [letter.id for letter in store.dead_letters()] == [one]
     with pytest.raises(StoreConflict, match="damaged"):
         store.requeue(one)
+    with pytest.raises(RecordDamaged, match=f"request {one} is damaged: .*cannot be read"):
+        _ = store.request(one).asked
 
 
 def test_requeued_by_several_at_once_it_is_one(backend_url, store, open_more):

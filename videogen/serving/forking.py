@@ -65,7 +65,7 @@ class Forking:
             raise Draining("the service is ending and changes nothing more; another replica does")
         version = self.maker.versions.loaded.get(record.version_digest)
         spec, vocabulary = (version.spec, version.vocabulary) if version else (None, None)
-        asked = wanted(_accepted(record), fields, spec, vocabulary)
+        asked = wanted(record.asked, fields, spec, vocabulary)
         if "deadline" in asked.planning:
             _check_deadline(record.id, float(asked.planning["deadline"]))
         if asked.forking and version is None:
@@ -84,7 +84,7 @@ class Forking:
     async def _plan(self, job_id: str, fields: Mapping[str, str | float]) -> RequestRecord:
         """In the queue, and in the engine process if that has it."""
         record = await self.maker.call(lambda: self.store.plan(job_id, fields))
-        self.maker.deadlines.again(_accepted(record))
+        self.maker.deadlines.again(record.asked)
         if (held := self._in_hand(record.generation)) is None:
             self.maker.wake()
         else:
@@ -143,7 +143,7 @@ class Forking:
             raise EngineUnavailable(f"others hold the device: video {record.id} can be changed when it goes on")
         try:
             async with asyncio.timeout(BOUNDARY_S):
-                return await self.work.engine.fork(held.claim.request.id, self.work.job(_accepted(record)), fields)
+                return await self.work.engine.fork(held.claim.request.id, self.work.job(record.asked), fields)
         except TimeoutError as error:
             raise EngineUnavailable(f"no step of video {record.id} ended within {BOUNDARY_S:g} s") from error
         except EngineUnavailable:
@@ -154,7 +154,7 @@ class Forking:
     def _write(self, old: Claim, record: RequestRecord, fields: Mapping[str, str | float], step: int) -> Written:
         """The request as it is now, the lease on its own generation unless another has that, who waits for the old."""
         changed = self.store.fork(record.id, fields, step)
-        is_mine = changed.accepted == _accepted(record).changed(step, fields)  # else another replica changed it too
+        is_mine = changed.accepted == record.asked.changed(step, fields)  # else another replica changed it too
         claims = self.store.claim([record.id], self.maker.holder, self.maker.limits.lease_s, 1) if is_mine else []
         waiting = self.store.awaiting(old.generation)
         if not waiting:
@@ -187,13 +187,8 @@ class Forking:
         self.maker.changes.tell(record.id)
 
 
-def _accepted(record: RequestRecord) -> AcceptedRequest:
-    assert record.accepted is not None, "own gives none that is damaged"
-    return record.accepted
-
-
 def _steps(record: RequestRecord) -> int:
-    return _accepted(record).request.num_inference_steps or 1
+    return record.asked.request.num_inference_steps or 1
 
 
 def _too_late(record: RequestRecord) -> StoreConflict:

@@ -4,7 +4,6 @@ import datetime
 import uuid
 from collections.abc import Mapping
 
-from videogen.errors import RecordDamaged
 from videogen.serving.jobs import STATUS, JobError, Usage, VideoJob
 from videogen.store.pace import Eta
 from videogen.store.records import Json, RequestRecord, VideoRecord
@@ -26,9 +25,7 @@ def view(
 
     Raises RecordDamaged for one whose request cannot be read any more.
     """
-    accepted = record.accepted
-    if accepted is None:
-        raise RecordDamaged(f"request {record.id} is damaged: {record.error}")
+    accepted = record.asked
     born = accepted_at(record.id)
     return VideoJob(
         id=record.id,

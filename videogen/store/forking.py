@@ -65,9 +65,9 @@ class Forking:
     ) -> RequestRecord:
         def attempt() -> RequestRecord | None:
             before = self.queue.get(request_id)
-            if not before.is_live or before.accepted is None:
+            if not before.is_live:
                 raise StoreConflict(f"request {request_id} is {before.state}: only what has not ended can be changed")
-            after = changed(before, before.accepted)
+            after = changed(before, before.asked)
             return after if self._write(before, after) else None
 
         after = until_swapped(attempt, f"request {request_id}")
@@ -107,8 +107,7 @@ class Forking:
 
 def _operations(record: RequestRecord) -> tuple[Set, ...]:
     names = ("generation", "priority", "turn", "deadline_at")
-    body = record.accepted.to_json() if record.accepted else None
-    return (*(Set(name, getattr(record, name)) for name in names), Set("accepted", body))
+    return (*(Set(name, getattr(record, name)) for name in names), Set("accepted", record.asked.to_json()))
 
 
 def _as_read(record: Record) -> Condition:

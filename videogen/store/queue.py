@@ -102,7 +102,7 @@ class RequestQueue:
         return self.records.write(write) is not None
 
     def _create(self, record: RequestRecord, began: float) -> bool:
-        request = _accepted(record).request
+        request = record.asked.request
         entry = self.live.put(request.lane, record.turn, record.id, record.submitted_at)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
         if self.records.write(Write("request", record.id, _as_operations(record), create="only")) is None:
@@ -342,12 +342,6 @@ class RequestQueue:
         record = self.records.write(Write("request", request_id, operations, ttl=self.limits.keep_requests))
         self.records.write_many([self.ended.put(request_id, at=now), self.dead.put(request_id, at=now)])
         return _from_record(request_id, record or Record())
-
-
-def _accepted(record: RequestRecord) -> AcceptedRequest:
-    if record.accepted is None:
-        raise RecordDamaged(f"request {record.id} is damaged")
-    return record.accepted
 
 
 def _new_record(accepted: AcceptedRequest, key: str, source: str, now: float) -> RequestRecord:

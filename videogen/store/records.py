@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from videogen.errors import RecordDamaged
 from videogen.requests import AcceptedRequest, Lane, Priority
 
 RequestState = Literal["queued", "assigned", "running", "done", "failed", "cancelled", "expired"]
@@ -75,6 +76,13 @@ class RequestRecord:
     @property
     def is_live(self) -> bool:
         return self.state in LIVE_STATES
+
+    @property
+    def asked(self) -> AcceptedRequest:
+        """The accepted request. Raises RecordDamaged if the record was damaged, which one that is live is not."""
+        if self.accepted is None:
+            raise RecordDamaged(f"request {self.id} is damaged: {self.error}")
+        return self.accepted
 
 
 @dataclass(frozen=True, slots=True)
