@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.serving.forking.changing import gated
 from tests.serving.in_process import CALLER, end_of, run, served, until
-from tests.serving.test_forking import gated
 from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed
 from videogen.client.results import Claim as Lease
 from videogen.errors import Overloaded, StoreConflict

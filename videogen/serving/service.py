@@ -9,56 +9,36 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from videogen.errors import Draining, InvalidRequest, Overloaded, RecordNotFound, SessionNotFound
-from videogen.requests import AcceptedRequest
+from videogen.errors import Draining, InvalidRequest, RecordNotFound, SessionNotFound
 from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
 from videogen.serving.bounded_calls import BoundedCalls
 from videogen.serving.contents import Contents
+from videogen.serving.entering import Entering
 from videogen.serving.forking import Forking
-from videogen.serving.jobs import CacheUse, Caller, Content, ModelInfo, Page, VideoJob
+from videogen.serving.jobs import Caller, Content, ModelInfo, Page, VideoJob
 from videogen.serving.looking import Looking
 from videogen.serving.making.maker import Maker
 from videogen.serving.readiness import Readiness
 from videogen.serving.sessions import Sessions
 from videogen.serving.store_calls import Call, in_threads, patiently
-from videogen.serving.telemetry.observing import Observer, Submitted
+from videogen.serving.telemetry.observing import Observer
 from videogen.serving.telemetry.overview import Overview
 from videogen.serving.telemetry.reporting import ended
 from videogen.serving.telemetry.tracing import carried
 from videogen.serving.versions.swapping import Swapper
 from videogen.serving.views import REMIXED_FROM
+from videogen.serving.watching import Watching
 from videogen.serving.wishes import Wishes
 from videogen.store.idempotency import Idempotency
-from videogen.store.records import Claim, RequestRecord
-from videogen.store.webhooks import Webhook
+from videogen.store.records import RequestRecord
 
-SOURCE = "videogen serve"
-"""Who submitted, as the store keeps it."""
-POLL_S = (0.1, 1.0)
-"""Between looks at a job that another replica makes, growing."""
-HELD_S = 3.0
-"""Between looks at a job that is made here, whose request may be cancelled elsewhere."""
 PATIENCE_S = 30.0
-"""For how long the store may be away or busy while a job is followed, or is given up by who went away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """A request that is in the store: as it was accepted, its job, what was claimed with it, and how it is answered."""
-
-    accepted: AcceptedRequest
-    job: VideoJob
-    generation: str
-    claims: list[Claim]
-    cache: CacheUse
+"""For how long the store may be away or busy while a job is given up by who went away."""
 
 
 class Service:
@@ -88,6 +68,8 @@ class Service:
         self.admission = Admission(self.store, limits, maker.pace)
         self.looking = Looking(self.store, self.admission, limits.price_per_hour)
         self.forking = Forking(maker, self.looking, self.call)
+        self.watching = Watching(maker, self.looking, self.call)
+        self.entering = Entering(maker, self.admission, self.watching, self.call, self.observer, wishes)
 
     async def submit(
         self,
@@ -117,95 +99,14 @@ class Service:
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         # To its end, although who asks may leave meanwhile: what was claimed is to be made.
-        accepting = self._submit(fields, caller, key, webhook_url)
+        accepting = self.entering.enter(fields, caller, key, webhook_url)
         if session is not None:
             accepting = self.sessions.remembered(accepting, session, caller)
         return await asyncio.shield(asyncio.ensure_future(accepting))
 
-    async def _submit(
-        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, webhook_url: str | None
-    ) -> VideoJob:
-        claims_it = self.maker.takes_newcomers
-        self.maker.entering += claims_it
-        try:
-            entered = await self.call(lambda: self._enter(fields, caller, key, webhook_url, claims_it))
-        finally:
-            self.maker.entering -= claims_it
-        accepted, job, cache = entered.accepted, entered.job, entered.cache
-        self.maker.take(entered.claims)
-        if job.state == "queued" and not entered.claims:
-            self.maker.wake()
-        if job.id != accepted.id:  # the same idempotency key once more
-            return self._told(job)
-        if cache == "joined" and not job.has_ended:
-            self.work.joined(entered.generation, accepted)
-        asked = job.request
-        self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
-        if self.wishes is not None:
-            self.wishes.asked(fields, caller)
-        if not job.has_ended:
-            self.maker.deadlines.add(accepted, accepted_here=True)
-        if cache == "hit":
-            self.observer.ended(ended(accepted, "completed", time.time()))
-        return job
-
-    def _accept(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> AcceptedRequest:
-        if fields.get("tenant", caller.tenant) != caller.tenant:
-            raise InvalidRequest("tenant", fields["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
-        accepted = self.versions.accept(fields, caller.tenant)
-        try:
-            self.admission.check(accepted)
-        except Overloaded:
-            if key is None or self.store.known(key, caller.tenant) is None:
-                raise
-        return accepted
-
-    def _enter(
-        self,
-        fields: Mapping[str, Any],
-        caller: Caller,
-        key: Idempotency | None,
-        webhook_url: str | None,
-        claims_it: bool,
-    ) -> Entered:
-        accepted = self._accept(fields, caller, key)
-        if webhook_url is not None:  # before its request, which is not accepted without it
-            job_id = accepted.id if key is None else self.store.reserve(key, accepted)
-            self.store.webhooks.add(Webhook(job_id, webhook_url, caller.tenant, caller.key_id))
-        holder, lease_s = self.maker.holder, self.maker.limits.lease_s
-        claims: list[Claim] = []
-        if claims_it and accepted.version_digest in self.versions.loaded:
-            record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
-        else:
-            record = self.store.submit(accepted, SOURCE, key)
-        self.admission.entered(record)
-        job = self.looking.job(record, waits=not claims)
-        return Entered(accepted, job, record.generation, claims, self._cache(record, job, claims))
-
-    def _cache(self, record: RequestRecord, job: VideoJob, claims: list[Claim]) -> CacheUse:
-        """As the job's usage will tell it."""
-        if job.usage is not None:
-            return job.usage.cache
-        if claims or job.ungated:
-            return "miss"
-        return "joined" if record.joined or not self.store.is_first(record) else "miss"
-
     async def get(self, job_id: str, caller: Caller) -> VideoJob:
         """The job as it stands."""
-        return await self._get(job_id, caller, waits=self.work.held(job_id) is None)
-
-    async def _get(self, job_id: str, caller: Caller, *, waits: bool) -> VideoJob:
-        looking = self.looking
-        return self._told(await self.call(lambda: looking.job(looking.own(job_id, caller), waits=waits)))
-
-    def _told(self, job: VideoJob) -> VideoJob:
-        """With the progress that this replica knows of, of which the store hears seldom."""
-        held = self.work.held(job.id)
-        if held is None or job.has_ended or held.progress <= job.progress:
-            return job
-        return dataclasses.replace(
-            job, status="in_progress", state="running", progress=held.progress, queue_position=None, eta_seconds=None
-        )
+        return await self.watching.get(job_id, caller)
 
     async def list(
         self, caller: Caller, *, after: str | None = None, limit: int = 20, order: str = "desc"
@@ -217,7 +118,7 @@ class Service:
             raise InvalidRequest("order", order, "asc or desc")
         held = {*self.work.in_hand, *self.work.publishing}
         page = await self.call(lambda: self.looking.page(caller, held, after, limit, order == "desc"))
-        return dataclasses.replace(page, data=tuple(map(self._told, page.data)))
+        return dataclasses.replace(page, data=tuple(map(self.watching.told, page.data)))
 
     async def cancel(self, job_id: str, caller: Caller) -> VideoJob:
         """Ends a job that has not ended; its video is still made if others wait for it. One that ended stays so."""
@@ -238,7 +139,7 @@ class Service:
 
         record, job = await call(cancel)
         self._cancelled(record)
-        return self._told(job)
+        return self.watching.told(job)
 
     async def delete(self, job_id: str, caller: Caller) -> None:
         """Cancels a job and hides it from its caller; the video stays for others who asked for the same."""
@@ -266,7 +167,7 @@ class Service:
         changing = self.forking.change(job_id, fields, caller)
         record = await asyncio.shield(asyncio.ensure_future(changing))
         waits = self.work.held(job_id) is None
-        return self._told(await self.call(lambda: self.looking.job(record, waits=waits)))
+        return self.watching.told(await self.call(lambda: self.looking.job(record, waits=waits)))
 
     async def remix(self, job_id: str, prompt: str, caller: Caller) -> VideoJob:
         """A new job with another prompt, and the seed and parameters of this one. Raises InvalidRequest."""
@@ -278,45 +179,11 @@ class Service:
         metadata = {**old.metadata, REMIXED_FROM: job_id}
         return await self.submit(fields | {"prompt": prompt, "metadata": metadata, "model": model}, caller)
 
-    async def watch(
+    def watch(
         self, job_id: str, caller: Caller, last: VideoJob | None = None, *, with_place: bool = True
     ) -> AsyncGenerator[VideoJob]:
-        """The job now and at every change, until its end; also one that another replica makes.
-
-        With `last`, what the caller knows of it, only from the next change on. Without its place in the queue, which
-        moves all the time, a job that waits costs little. Once it is followed, the store may be away for `PATIENCE_S`.
-        """
-        held, looked = self.work.held(job_id), -math.inf
-        if last is not None and held is not None:
-            generation, looked = held.claim.generation, time.monotonic()
-        else:
-            patience = 0.0 if last is None else PATIENCE_S
-            own = await patiently(lambda: self.call(lambda: self.looking.own(job_id, caller)), patience)
-            generation = own.generation
-        pause = POLL_S[0]
-        with self.maker.changes.of(generation, job_id) as news:
-            while last is None or not last.has_ended:
-                # Progress of what is made here is known here; the rest is in the store, as is what others do to it.
-                is_known = last is not None and self.work.held(job_id) is not None and not news.in_store
-                if is_known and time.monotonic() - looked < HELD_S:
-                    job = self._told(last)
-                    news.clear()
-                else:
-                    looked = time.monotonic()
-                    news.clear()
-                    waits = with_place and self.work.held(job_id) is None
-                    look = partial(self._get, job_id, caller, waits=waits)
-                    job = await patiently(look, 0.0 if last is None else PATIENCE_S)
-                if last is not None and not job.has_ended:
-                    job = dataclasses.replace(job, progress=max(job.progress, last.progress))
-                if job != last:
-                    yield job
-                last = job
-                if job.has_ended:
-                    return
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), pause if self.work.held(job_id) is None else HELD_S)
-                pause = min(1.5 * pause, POLL_S[1])
+        """The job now and at every change, until its end: see `Watching.watch`."""
+        return self.watching.watch(job_id, caller, last, with_place=with_place)
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""

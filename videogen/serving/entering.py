@@ -1,0 +1,123 @@
+"""From what a caller asks for to a request in the store, claimed for this replica if its turn has come."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from videogen.errors import InvalidRequest, Overloaded
+from videogen.requests import AcceptedRequest
+from videogen.serving.admission import Admission
+from videogen.serving.jobs import CacheUse, Caller, VideoJob
+from videogen.serving.making.maker import Maker
+from videogen.serving.store_calls import Call
+from videogen.serving.telemetry.observing import Observer, Submitted
+from videogen.serving.telemetry.reporting import ended
+from videogen.serving.watching import Watching
+from videogen.serving.wishes import Wishes
+from videogen.store.idempotency import Idempotency
+from videogen.store.records import Claim, RequestRecord
+from videogen.store.webhooks import Webhook
+
+SOURCE = "videogen serve"
+"""Who submitted, as the store keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A request that is in the store: as it was accepted, its job, what was claimed with it, and how it is answered."""
+
+    accepted: AcceptedRequest
+    job: VideoJob
+    generation: str
+    claims: list[Claim]
+    cache: CacheUse
+
+
+class Entering:
+    """One replica's."""
+
+    def __init__(
+        self,
+        maker: Maker,
+        admission: Admission,
+        watching: Watching,
+        call: Call,
+        observer: Observer,
+        wishes: Wishes | None,
+    ) -> None:
+        self.maker, self.store, self.versions, self.work = maker, maker.store, maker.versions, maker.work
+        self.admission, self.watching, self.call = admission, watching, call
+        self.observer, self.wishes = observer, wishes
+
+    async def enter(
+        self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, webhook_url: str | None
+    ) -> VideoJob:
+        """Accepts a request, which is in the store when this returns, and makes it if its turn has come.
+
+        Raises InvalidRequest, and Overloaded if it could not be answered in time.
+        """
+        claims_it = self.maker.takes_newcomers
+        self.maker.entering += claims_it
+        try:
+            entered = await self.call(lambda: self._enter(fields, caller, key, webhook_url, claims_it))
+        finally:
+            self.maker.entering -= claims_it
+        accepted, job, cache = entered.accepted, entered.job, entered.cache
+        self.maker.take(entered.claims)
+        if job.state == "queued" and not entered.claims:
+            self.maker.wake()
+        if job.id != accepted.id:  # the same idempotency key once more
+            return self.watching.told(job)
+        if cache == "joined" and not job.has_ended:
+            self.work.joined(entered.generation, accepted)
+        asked = job.request
+        self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
+        if self.wishes is not None:
+            self.wishes.asked(fields, caller)
+        if not job.has_ended:
+            self.maker.deadlines.add(accepted, accepted_here=True)
+        if cache == "hit":
+            self.observer.ended(ended(accepted, "completed", time.time()))
+        return job
+
+    def _accept(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> AcceptedRequest:
+        if fields.get("tenant", caller.tenant) != caller.tenant:
+            raise InvalidRequest("tenant", fields["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
+        accepted = self.versions.accept(fields, caller.tenant)
+        try:
+            self.admission.check(accepted)
+        except Overloaded:
+            if key is None or self.store.known(key, caller.tenant) is None:
+                raise
+        return accepted
+
+    def _enter(
+        self,
+        fields: Mapping[str, Any],
+        caller: Caller,
+        key: Idempotency | None,
+        webhook_url: str | None,
+        claims_it: bool,
+    ) -> Entered:
+        accepted = self._accept(fields, caller, key)
+        if webhook_url is not None:  # before its request, which is not accepted without it
+            job_id = accepted.id if key is None else self.store.reserve(key, accepted)
+            self.store.webhooks.add(Webhook(job_id, webhook_url, caller.tenant, caller.key_id))
+        holder, lease_s = self.maker.holder, self.maker.limits.lease_s
+        claims: list[Claim] = []
+        if claims_it and accepted.version_digest in self.versions.loaded:
+            record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
+        else:
+            record = self.store.submit(accepted, SOURCE, key)
+        self.admission.entered(record)
+        job = self.watching.looking.job(record, waits=not claims)
+        return Entered(accepted, job, record.generation, claims, self._cache(record, job, claims))
+
+    def _cache(self, record: RequestRecord, job: VideoJob, claims: list[Claim]) -> CacheUse:
+        """As the job's usage will tell it."""
+        if job.usage is not None:
+            return job.usage.cache
+        if claims or job.ungated:
+            return "miss"
+        return "joined" if record.joined or not self.store.is_first(record) else "miss"
