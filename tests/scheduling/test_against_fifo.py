@@ -27,7 +27,7 @@ def fifo(arrivals: list[Job]) -> dict[str, float]:
     ended, queue, now = {}, list(arrivals), 0.0
     while queue:
         now = max(now, queue[0].arrived)
-        size = batch_that_pays(COSTS, "x", len([job for job in queue[:16] if job.arrived <= now]), most=16)
+        size = batch_that_pays(COSTS, "x", len([job for job in queue[:16] if job.arrived <= now]), steps=SHORT, most=16)
         batch, queue = queue[:size], queue[size:]
         now += max(job.steps for job in batch) * COSTS.step("x", size, 1)
         ended |= {job.id: now for job in batch}

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videogen.scheduling.costs import NEAR, Affine, Corrected, Profiled, Table, batch_that_pays
+from videogen.scheduling.job import Job
+from videogen.scheduling.scheduler import Scheduler
 
 
 def test_a_profile_is_read_between_and_beyond_its_points():
@@ -24,9 +26,35 @@ def test_a_profile_is_read_between_and_beyond_its_points():
 @given(st.integers(1, 40), st.lists(st.floats(0.001, 1), min_size=1, max_size=16))
 def test_the_batch_that_pays_is_near_the_best(waiting, seconds):
     costs = Profiled({"x": Table({(size, 1): each for size, each in enumerate(seconds, 1)})})
-    chosen = batch_that_pays(costs, "x", waiting, most=len(seconds))
+    chosen = batch_that_pays(costs, "x", waiting, steps=4, most=len(seconds))
     sizes = range(1, min(waiting, len(seconds)) + 1)
     assert chosen / costs.step("x", chosen, 1) >= max(size / costs.step("x", size, 1) for size in sizes) / NEAR
+
+
+@pytest.mark.parametrize(
+    ("steps", "rest_2", "pays"),
+    [(1, 0.060, 1), (1, 0.030, 2), (50, 0.060, 2)],
+    ids=["dear", "shared", "of little weight"],
+)
+def test_what_a_job_needs_beside_its_steps_counts(steps, rest_2, pays):
+    costs = Profiled({"x": Table({(1, 1): 0.010, (2, 1): 0.012}, {(1, 1): 0.020, (2, 1): rest_2})})
+    assert batch_that_pays(costs, "x", 8, steps=steps, most=2) == pays
+    made = Scheduler(costs)
+    for number in range(8):
+        made.add(Job(str(number), "x", steps), 0.0)
+    assert len(made.next(0.0).jobs) == pays
+
+
+def test_what_one_call_for_steps_and_decoding_takes_changes_no_batch():
+    """It is observed as longer steps and less of the rest."""
+    costs = Profiled({"x": Table({(1, 1): 0.010, (2, 1): 0.018}, {(1, 1): 0.010, (2, 1): 0.018})})
+    made = Scheduler(costs)
+    for _ in range(20):
+        made.costs.observe("x", 2, 1, 0.030)
+        made.costs.observe("x", 1, 1, 0.010)
+    for number in range(8):
+        made.add(Job(str(number), "x", 2), 0.0)
+    assert len(made.next(0.0).jobs) == 2
 
 
 def test_steps_that_take_longer_are_believed_soon_and_one_stall_is_not():

@@ -21,7 +21,10 @@ class Backlog:
         if not self._kinds[kind]:
             del self._kinds[kind]
 
-    def work(self, started: Iterable[Job], cost: Callable[[Hashable, int], float]) -> float:
-        """Seconds of all. `cost` gives the device's seconds of a job by key and steps; `started` may have some done."""
+    def work(
+        self, started: Iterable[Job], cost: Callable[[Hashable, int], float], each: Callable[[Hashable, int], float]
+    ) -> float:
+        """Seconds of all. By key and steps, `cost` gives the device's seconds of a job and `each` those of one of its
+        steps; `started` may have some done."""
         seconds = sum(count * cost(key, steps) for (key, steps), count in self._kinds.items())
-        return max(0.0, seconds - sum(cost(job.key, job.steps) - cost(job.key, job.remaining) for job in started))
+        return max(0.0, seconds - sum(job.steps_done * each(job.key, job.steps) for job in started))

@@ -63,9 +63,9 @@ class Choice:
         So many of its key are `waiting`. What is late for its deadline joins no run whose leader can still keep one.
         """
         key, jobs, live, costs = leader.key, [leader], self._live, self._batches.costs
-        each, missed = self._batches.paying(key).each, leader.deadline is None or leader.late
+        each, missed = self._batches.each(key, leader.steps), leader.deadline is None or leader.late
         rank, paused, moves = 0, None, LATE_MOVES
-        together = min(waiting + live.running_of(key), self._batches.full(key))
+        together = min(waiting + live.running_of(key), self._batches.full(leader))
         step, rest = costs.step(key, together, 1), costs.rest(key, together, 1)
         live.start(leader, each)
         while len(jobs) < size and rank < len(RANKS):

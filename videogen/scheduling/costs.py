@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-NEAR = 1.01
+NEAR = 1.003
 """Of two batch sizes whose rates are this close, the smaller is as good."""
 
 
@@ -149,9 +149,12 @@ class Corrected:
         self._rests.pop(key, None)
 
 
-def batch_that_pays(costs: Costs, key: Hashable, waiting: int, *, busy: int = 0, streams: int = 1, most: int) -> int:
+def batch_that_pays(
+    costs: Costs, key: Hashable, waiting: int, *, steps: int, busy: int = 0, streams: int = 1, most: int
+) -> int:
     """The smallest batch, up to `most`, for the next stream that serves `waiting` jobs as fast as any.
 
+    Jobs take so many `steps`, and the rest: where that is long and as long for each of a batch, batches spare little.
     `busy` of the device's `streams` run already. Smaller batches leave jobs to the streams that are free, so on a
     device whose streams scale better than its batches the answer is 1.
     """
@@ -159,7 +162,7 @@ def batch_that_pays(costs: Costs, key: Hashable, waiting: int, *, busy: int = 0,
     for batch in range(1, min(waiting, most) + 1):
         used = min(streams, busy + math.ceil(waiting / batch))
         served = busy * batch + min(waiting, (used - busy) * batch)
-        rate = served / costs.step(key, batch, used)
+        rate = served / (steps * costs.step(key, batch, used) + costs.rest(key, batch, used))
         if rate > NEAR * best_rate:
             best, best_rate = batch, rate
     return best

@@ -38,10 +38,10 @@ class Holds:
         """The batch runs."""
         self._held.pop(key, None)
 
-    def until(self, key: Hashable, waiting: int, now: float) -> float:
+    def until(self, leader: Job, waiting: int, now: float) -> float:
         """`now` or before it is not to hold. No deadline is missed for it: each job still ends in time alone and in a
         full batch; one without a deadline could still reach its target alone."""
-        full, live = self._batches.full(key), self._live
+        key, full, live = leader.key, self._batches.full(leader), self._live
         if self._holding is None or waiting >= full or waiting < live.waiting:
             return now
         slack = min(self._slack(job, full, now) for line in live.by_key[key].values() for _, _, job in line.jobs)

@@ -20,8 +20,8 @@ class Policy:
     stretch: float = 3.0
     """A job without a deadline should end within this many times what it takes alone on the device."""
     waste: float = 1.1
-    """To keep the target of a job that has not started, batches may be so small that a job costs the device so many
-    times what it does at best. What cannot end in time even so goes last in its class."""
+    """To keep the target of a job that has not started, batches may be so small that a step costs the device so
+    many times what it does at best, a job. What cannot end in time even so goes last in its class."""
     waste_started: float = 1.25
     """As `waste`, for a job that has started: what was spent on it is lost if it ends too late."""
     backlog: float = 1.5

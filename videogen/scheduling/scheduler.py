@@ -83,14 +83,14 @@ class Scheduler:
             return None
         key, waiting = leader.key, live.waiting_of(leader.key)
         size = batches.size(leader, waiting, busy, now)
-        until = self._holds.until(key, waiting, now)
+        until = self._holds.until(leader, waiting, now)
         if until > now:
             return Hold(until)
         self._holds.over(key)
         jobs = self._choice.fill(leader, waiting, size, now)
-        alone = len(jobs) >= batches.full(key) or not live.waiting_of(key)
+        alone = len(jobs) >= batches.full(leader) or not live.waiting_of(key)
         run = Run(tuple(jobs), batches.steps(jobs, busy, alone=alone))
-        live.runs[run] = batches.paying(key).each
+        live.runs[run] = batches.each(key, leader.steps)
         return run
 
     def stepped(self, run: Run, seconds: float, now: float) -> list[Job]:
@@ -137,7 +137,7 @@ class Scheduler:
 
     def work(self) -> float:
         """Seconds that the device needs for all that is here."""
-        return self._live.backlog.work(self._live.started(), self._batches.work)
+        return self._live.backlog.work(self._live.started(), self._batches.work, self._batches.each)
 
     def _prepare(self, job: Job, now: float) -> None:
         self._live.number(job)
