@@ -64,28 +64,41 @@ def code_server(environment, tmp_path):
     server.wait()
 
 
+@pytest.fixture
+def daemon(environment, code_server, tmp_path):
+    command, log = [sys.executable, "-m", "tests.sensors.one_tick", str(code_server)], tmp_path / "daemon.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, env=environment, cwd=tmp_path, text=True, stdin=-1, stdout=-1, stderr=errors
+        ) as daemon,
+    ):
+        yield daemon
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_request_and_every_version_gets_one_run_whenever_the_daemon_dies(
-    environment, code_server, tmp_path, monkeypatch, mlflow_uri
+    environment, daemon, tmp_path, monkeypatch, mlflow_uri
 ):
     store = Store.open(f"embedded:{tmp_path / 'home' / 'store'}")
     registry, requests, labels, clock = ModelRegistry(mlflow_uri), [], [], 0
 
-    def tick(*crash: str) -> subprocess.CompletedProcess:
+    def tick(*crash: str) -> int:
         nonlocal clock
         clock += 31  # seconds: more than any sensor's interval
-        command = [sys.executable, "-m", "tests.sensors.one_tick", str(code_server), str(clock), *crash]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        print(clock, *crash, file=daemon.stdin, flush=True)
+        return int(daemon.stdout.readline())
+
+    def said() -> str:
+        return (tmp_path / "daemon.log").read_text()
 
     for number, (sensor, point) in enumerate(DEATHS):
         requests += submit(store, 2, version=f"d{number}", start=10 * number, deadline=3600)
         labels.append(registry.register("tiny", _model(tmp_path / f"model-{number}", number)).label)
-        died = tick(sensor, point)
-        assert died.returncode == -signal.SIGKILL, f"{sensor} at {point}: {died.stdout}{died.stderr}"
+        assert tick(sensor, point) == -signal.SIGKILL, f"{sensor} at {point}: {said()}"
     for _ in range(TICKS_TO_CATCH_UP):
-        ended = tick()
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert tick() == 0, said()
 
     sealed = store.batches("sealed")
     batched = [request for batch in sealed for request in batch.request_ids]
