@@ -22,8 +22,8 @@ from tests.benchmarks.store import backends
 from tests.store.builders import accepted
 from videogen.store.backends.catalog import open_records
 from videogen.store.primitives import Write
-from videogen.store.queue import _as_operations, _new_record
 from videogen.store.records import StoreLimits
+from videogen.store.request_records import as_operations, new_record
 from videogen.store.store import Store
 from videogen.store.turns import DIGITS
 
@@ -41,10 +41,10 @@ def fill(store: Store, count: int) -> None:
         now, places, requests = store.records.now(), [], []
         turn = f"{round(1000 * now):0{DIGITS}d}"
         for request in (accepted(uuid.uuid4().int % 2**31, lane=LANE) for _ in range(min(FILL, count - first))):
-            record = replace(_new_record(request, queue.generations.key(request), "benchmark", now), turn=turn)
+            record = replace(new_record(request, queue.generations.key(request), "benchmark", now), turn=turn)
             places.append(queue.generations.wait(record.generation, record.id))
             places.append(queue.live.put(LANE, record.turn, record.id, now))
-            requests.append(Write("request", record.id, _as_operations(record), create="only"))
+            requests.append(Write("request", record.id, as_operations(record), create="only"))
         store.records.write_many(places)
         store.records.write_many(requests)
 

@@ -27,8 +27,9 @@ from videogen.store.primitives import (
     either,
     every,
 )
-from videogen.store.queue import End, RequestQueue
+from videogen.store.queue import RequestQueue
 from videogen.store.records import OPEN_BATCH_STATES, BatchRecord, BatchState, RequestRecord, StoreLimits
+from videogen.store.request_records import End
 
 SEAL_S = 60.0
 """A batch that has been about to be sealed, or to be returned, for longer than this was left by a crash."""

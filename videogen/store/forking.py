@@ -13,8 +13,9 @@ from videogen.errors import StoreConflict
 from videogen.requests import AcceptedRequest, Request
 from videogen.store.contention import until_swapped
 from videogen.store.primitives import Condition, Is, Record, RecordStore, Set, Write, every
-from videogen.store.queue import LIVE, RequestQueue
+from videogen.store.queue import RequestQueue
 from videogen.store.records import RequestRecord
+from videogen.store.request_records import LIVE
 
 
 class Forking:

@@ -15,7 +15,7 @@ from videogen.errors import RecordDamaged, StoreUnavailable
 from videogen.findings import Finding
 from videogen.store.generations import EXPIRED
 from videogen.store.primitives import BackendFacts, Record, RecordStore, Set, SetPayload, Write
-from videogen.store.queue import JOINED
+from videogen.store.request_records import JOINED
 from videogen.store.stats import StoreStats
 
 if TYPE_CHECKING:

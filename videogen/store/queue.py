@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from videogen.errors import InvalidRequest, RecordDamaged, RecordNotFound
 from videogen.requests import AcceptedRequest, Lane, Request
@@ -11,34 +11,27 @@ from videogen.store.backends.clock import boot_seconds
 from videogen.store.contention import until_swapped
 from videogen.store.generations import Generations, GenerationState, noted
 from videogen.store.index import LANES, Journal, LiveEntry, LiveIndex
-from videogen.store.pace import Eta, Pace
-from videogen.store.primitives import Condition, Is, Record, RecordStore, Set, Write, either, every
-from videogen.store.records import END_STATES, RequestRecord, RequestState, StoreLimits
+from videogen.store.pace import Pace
+from videogen.store.primitives import Record, RecordStore, Write
+from videogen.store.records import RequestRecord, StoreLimits
+from videogen.store.request_records import (
+    End,
+    as_ended,
+    as_judged,
+    as_operations,
+    damaged_record,
+    end_operations,
+    from_record,
+    new_record,
+)
 from videogen.store.turns import Turns
 from videogen.store.videos import Videos
 
 T = TypeVar("T")
 Resolved = tuple[RequestRecord | None, GenerationState | None]
-LIVE = either(Is("state", "queued"), Is("state", "assigned"))
 CHUNK = 100
-MOST_LIVE = 20_000
-"""Live requests among which the latest are looked for."""
 SLOW_SUBMIT_S = 60.0
 """A submission that took longer than this puts its entry into the live index again: see `Recovery`."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a request ends. `video` only when it is done, `error` only when it is not.
-
-    `cache`: whether its video was made for it or for another, where that is known.
-    """
-
-    state: RequestState
-    video: str | None = None
-    error: str | None = None
-    attempts: int = 0
-    cache: Literal["miss", "joined"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,7 @@ class RequestQueue:
         """`submit` up to what makes it durable: a flush."""
         key, now, began = self.generations.key(accepted), self.records.now(), boot_seconds()
         generation = self.generations.read_many([key])[0]
-        record = _new_record(accepted, key, source, now)
+        record = new_record(accepted, key, source, now)
         if generation.state == "done" and self._has_video(generation):
             record = replace(record, state="done", video=generation.video, ended_at=now)
             return Entered(record, None, self._create_done(record))
@@ -98,14 +91,14 @@ class RequestQueue:
 
     def _create_done(self, record: RequestRecord) -> bool:
         self.records.write(self.ended.put(record.id, at=record.submitted_at))
-        write = Write("request", record.id, _as_operations(record), create="only", ttl=self.limits.keep_requests)
+        write = Write("request", record.id, as_operations(record), create="only", ttl=self.limits.keep_requests)
         return self.records.write(write) is not None
 
     def _create(self, record: RequestRecord, began: float) -> bool:
         request = record.asked.request
         entry = self.live.put(request.lane, record.turn, record.id, record.submitted_at)
         self.records.write_many([self.generations.wait(record.generation, record.id), entry])
-        if self.records.write(Write("request", record.id, _as_operations(record), create="only")) is None:
+        if self.records.write(Write("request", record.id, as_operations(record), create="only")) is None:
             self._leave_to_first(record)
             return False
         if boot_seconds() - began > SLOW_SUBMIT_S:
@@ -199,14 +192,12 @@ class RequestQueue:
         """
         now = self.records.now()
         writes = [
-            Write(
-                "request", name, _end_operations(end, now), "never", _as_judged(record, end), self.limits.keep_requests
-            )
+            Write("request", name, end_operations(end, now), "never", as_judged(record, end), self.limits.keep_requests)
             for name, (record, end) in ends.items()
         ]
         with self.records.together():
             done = dict(zip(ends, self.records.write_many(writes), strict=True))
-            ended = [_ended(*ends[name], now) for name, record in done.items() if record is not None]
+            ended = [as_ended(*ends[name], now) for name, record in done.items() if record is not None]
             self.settle(ended, now)
         missed = [name for name, record in done.items() if record is None]
         others = self._read(missed) if missed else []
@@ -246,16 +237,6 @@ class RequestQueue:
         for lane in lanes:
             yield from self.live.entries(lane)
 
-    def waiting(self, lane: Lane, limit: int, version_digest: str | None = None) -> list[RequestRecord]:
-        """Up to `limit` requests that are in no batch and not being made, in the order of their turns."""
-        found: list[RequestRecord] = []
-        for ids in chunks((entry.request_id for entry in self.live.entries(lane)), CHUNK):
-            records = [record for record in self.get_many(ids) if record is not None and record.state == "queued"]
-            found += [record for record in records if version_digest in (None, record.version_digest)]
-            if len(found) >= limit:
-                break
-        return found[:limit]
-
     def next_turn(self, accepted: AcceptedRequest) -> str:
         """Where a request would stand if it were submitted now."""
         request = accepted.request
@@ -271,58 +252,6 @@ class RequestQueue:
         generation = self.generations.read_many([self.generations.key(accepted)])[0]
         return generation.state == "done" and self._has_video(generation)
 
-    def overdue(self, lane: Lane, seconds: float, limit: int) -> list[RequestRecord]:
-        """Up to `limit` requests that were put into a lane that long ago and that nobody makes."""
-        before = self.records.now() - seconds
-        ids = (entry.request_id for entry in self.live.entries(lane) if float(entry.put_at) <= before)
-        found = self.get_many(list(itertools.islice(ids, limit)))
-        return [record for record in found if record is not None and record.state == "queued"]
-
-    def is_awaited(self, lane: Lane, version_digest: str) -> bool:
-        """Is there a live request for a version in a lane, whoever makes it?"""
-        for ids in chunks((entry.request_id for entry in self.live.entries(lane)), CHUNK):
-            live = (record for record in self.get_many(ids) if record is not None and record.is_live)
-            if any(record.version_digest == version_digest for record in live):
-                return True
-        return False
-
-    def position(self, request_id: str) -> int | None:
-        """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
-        record = self.get(request_id)
-        if not record.is_live:
-            return None
-        before = itertools.takewhile(lambda entry: entry.request_id != request_id, self.live.entries(record.lane))
-        return sum(1 for _ in before)
-
-    def eta(self, request_id: str) -> Eta | None:
-        """How many stand before a live request and how long that may take. Raises RecordNotFound."""
-        if (position := self.position(request_id)) is None:
-            return None
-        pace = self.pace.per_second(self.get(request_id).lane)
-        return Eta(position, None if pace is None else (position + 1) / pace)
-
-    def find_all(self, states: Iterable[RequestState] | None, limit: int) -> list[RequestRecord]:
-        """Up to `limit` requests, live ones first, then the latest that ended."""
-        wanted = set(states or (*END_STATES, "queued", "assigned", "running"))
-        found: dict[str, RequestRecord] = {}
-        sources = [entry.request_id for entry in self.entries()] if wanted - set(END_STATES) else []
-        for ids in chunks(sources, CHUNK):
-            found |= {r.id: r for r in self.get_many(ids) if r is not None and r.state in wanted}
-            if len(found) >= limit:
-                return list(found.values())[:limit]
-        for ids in chunks(self.ended.latest() if wanted & set(END_STATES) else (), CHUNK):
-            found |= {r.id: r for r in self.get_many(ids) if r is not None and r.state in wanted}
-            if len(found) >= limit:
-                break
-        return list(found.values())[:limit]
-
-    def latest(self, most: int) -> tuple[list[str], bool]:
-        """Ids of requests, those accepted last first, as ids sort by that; and whether older ones are left out."""
-        live = list(itertools.islice((entry.request_id for entry in self.entries()), MOST_LIVE + 1))
-        ended = list(itertools.islice(self.ended.latest(), most + 1))
-        ids = sorted({*live, *ended}, reverse=True)
-        return ids[:most], len(ids) > most or len(live) > MOST_LIVE
-
     def _read(self, request_ids: Sequence[str]) -> list[RequestRecord | None]:
         """As stored. A damaged record ends its request visibly, so that it stands in nobody's way."""
         found: list[RequestRecord | None] = []
@@ -330,7 +259,7 @@ class RequestQueue:
             try:
                 if isinstance(record, RecordDamaged):
                     raise record
-                found.append(None if record is None else _from_record(request_id, record))
+                found.append(None if record is None else from_record(request_id, record))
             except (RecordDamaged, InvalidRequest) as error:
                 found.append(self._fail_damaged(request_id, error))
         return found
@@ -338,81 +267,10 @@ class RequestQueue:
     def _fail_damaged(self, request_id: str, error: Exception) -> RequestRecord:
         reason = noted(f"the record of this request is damaged and cannot be read: {error}")
         now = self.records.now()
-        operations = (*_as_operations(_damaged(request_id, reason, now)),)
+        operations = as_operations(damaged_record(request_id, reason, now))
         record = self.records.write(Write("request", request_id, operations, ttl=self.limits.keep_requests))
         self.records.write_many([self.ended.put(request_id, at=now), self.dead.put(request_id, at=now)])
-        return _from_record(request_id, record or Record())
-
-
-def _new_record(accepted: AcceptedRequest, key: str, source: str, now: float) -> RequestRecord:
-    request = accepted.request
-    return RequestRecord(
-        id=accepted.id,
-        state="queued",
-        accepted=accepted,
-        generation=key,
-        version_digest=accepted.version_digest,
-        label=accepted.label,
-        lane=request.lane,
-        priority=request.priority,
-        source=source,
-        submitted_at=now,
-        deadline_at=None if request.deadline is None else now + request.deadline,
-    )
-
-
-def _damaged(request_id: str, reason: str, now: float) -> RequestRecord:
-    return RequestRecord(
-        request_id, "failed", None, "", "", "", "batch", "standard", "", submitted_at=now, ended_at=now, error=reason
-    )
-
-
-STORED = ("state", "generation", "version_digest", "label", "lane", "priority", "source", "submitted_at", "batch")
-STORED += ("assignments", "deadline_at", "ended_at", "video", "error", "turn", "attempts", "requeued_as")
-JOINED = Set("joined", True)
-"""In the write that makes a request which found its generation running, and in no other."""
-
-
-def _as_operations(record: RequestRecord) -> tuple[Set, ...]:
-    body = Set("accepted", record.accepted.to_json() if record.accepted else None)
-    return (*(Set(name, getattr(record, name)) for name in STORED), body, *((JOINED,) if record.joined else ()))
-
-
-def _end_operations(end: End, now: float) -> tuple[Set, ...]:
-    bins = {"state": end.state, "ended_at": now, "video": end.video, "error": end.error and noted(end.error)}
-    return tuple(Set(name, value) for name, value in {**bins, "attempts": end.attempts, "cache": end.cache}.items())
-
-
-def _as_judged(record: RequestRecord, end: End) -> Condition:
-    """It is live, and still waits for the generation, or until the deadline, that ends it."""
-    deadline = (Is("deadline_at", record.deadline_at),) if end.state == "expired" else ()
-    return every(LIVE, Is("generation", record.generation), *deadline)
-
-
-def _ended(record: RequestRecord, end: End, now: float) -> RequestRecord:
-    """As `_end_operations` leave it."""
-    error = end.error and noted(end.error)
-    told = {"state": end.state, "video": end.video, "error": error, "attempts": end.attempts}
-    return replace(record, ended_at=now, progress=0.0, **told)
-
-
-def _from_record(request_id: str, record: Record) -> RequestRecord:
-    """Raises RecordDamaged or InvalidRequest if it is not what `_as_operations` wrote."""
-    for name in ("state", "generation", "version_digest", "label", "lane", "priority", "source"):
-        record.text(name)
-    record.number("submitted_at")
-    bins = {name: record.bins.get(name) for name in STORED}
-    bins |= {"turn": record.optional_text("turn") or "", "attempts": record.count("attempts")}
-    bins["joined"] = record.bins.get("joined") is True
-    if bins["state"] not in ("queued", "assigned", *END_STATES):
-        raise RecordDamaged(f"state holds {bins['state']!r}")
-    body = record.optional_text("accepted")
-    if body is None and bins["state"] not in END_STATES:
-        raise RecordDamaged("the accepted request is missing")
-    accepted = None if body is None else AcceptedRequest.from_json(body)
-    if accepted is not None and accepted.id != request_id:
-        raise RecordDamaged(f"it holds the request {accepted.id}")
-    return RequestRecord(id=request_id, accepted=accepted, **bins)  # ty: ignore[invalid-argument-type]
+        return from_record(request_id, record or Record())
 
 
 def _seen(record: RequestRecord | None, states: Mapping[str, GenerationState]) -> RequestRecord | None:

@@ -22,6 +22,7 @@ from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.index import Line
 from videogen.store.leases import Leases
+from videogen.store.listing import Listing
 from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
 from videogen.store.pace import Eta
 from videogen.store.primitives import RecordStore
@@ -59,7 +60,7 @@ class Store:
         generations = Generations(records, self.limits)
         self._videos = Videos(records, self.limits.keep_videos, _local_cache(records, self.limits.local_cache_bytes))
         self._queue = RequestQueue(records, generations, self._videos, self.limits)
-        self._dead_letters = DeadLetters(records, self._queue)
+        self._listing, self._dead_letters = Listing(self._queue), DeadLetters(records, self._queue)
         self._forking = Forking(records, self._queue)
         self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
         self._batches = Batches(records, self._queue, self.limits)
@@ -150,15 +151,15 @@ class Store:
 
         Without what ended before the last `most` that did, and of very many live ones only some.
         """
-        return self._queue.latest(most)
+        return self._listing.latest(most)
 
     def requests(self, states: Iterable[RequestState] | None = None, limit: int = 100) -> list[RequestRecord]:
         """Live requests in the order of their turn, then those that ended, latest first."""
-        return self._queue.find_all(states, limit)
+        return self._listing.find_all(states, limit)
 
     def waiting(self, lane: Lane = "batch", limit: int = 100, model_digest: str | None = None) -> list[RequestRecord]:
         """Requests that are in no batch and not being made, in the order of their turns."""
-        return self._queue.waiting(lane, limit, model_digest)
+        return self._listing.waiting(lane, limit, model_digest)
 
     def line(self, lane: Lane, most: int) -> Line:
         """Who waits in a lane or is being made, by turn, up to about `most`: one look, for counting."""
@@ -179,22 +180,22 @@ class Store:
 
     def overdue(self, lane: Lane, seconds: float, limit: int = 100) -> list[RequestRecord]:
         """Requests that were submitted that long ago and that nobody makes."""
-        return self._queue.overdue(lane, seconds, limit)
+        return self._listing.overdue(lane, seconds, limit)
 
     def is_awaited(self, version_digest: str, lane: Lane = "interactive") -> bool:
         """Does anybody wait for a video of a version, wherever it may be made? Then it is not to be let go anywhere."""
-        return self._queue.is_awaited(lane, version_digest)
+        return self._listing.is_awaited(lane, version_digest)
 
     def position(self, request_id: str) -> int | None:
         """How many stand before a live request in its lane, None if it has ended. Raises RecordNotFound."""
-        return self._queue.position(request_id)
+        return self._listing.position(request_id)
 
     def eta(self, request_id: str) -> Eta | None:
         """Where a live request stands and when it may be answered, None if it has ended: an estimate, not a promise.
 
         Raises RecordNotFound.
         """
-        return self._queue.eta(request_id)
+        return self._listing.eta(request_id)
 
     def dead_letters(self, limit: int = 100) -> list[RequestRecord]:
         """Requests that failed and that nobody has requeued: why, when, and after how many attempts."""
