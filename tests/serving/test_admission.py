@@ -9,7 +9,8 @@ from tests.store.builders import DIGEST, Clock, accepted, memory_store
 from videogen.errors import Overloaded
 from videogen.serving import admission as looking_ahead
 from videogen.serving.admission import Admission, Pace, ServiceLimits
-from videogen.serving.engine.messages import Synthetic
+from videogen.serving.engine.messages import Loaded, Synthetic
+from videogen.serving.making.speed import Speed
 from videogen.serving.telemetry.reporting import ended
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.servers import LIVE_S, Server
@@ -38,9 +39,9 @@ def fill(store, count, **fields):
     return [store.submit(asked(seed, **fields)) for seed in range(count)]
 
 
-def admission(store, most_work_s=2.0, lent=0):
+def admission(store, most_work_s=2.0, lent=0, steps_each=None):
     """As a replica that has just been started has it."""
-    pace = Pace(Server("me", frozenset({DIGEST}), PER_SECOND), STEP_S, lent)
+    pace = Pace(Server("me", frozenset({DIGEST}), PER_SECOND), STEP_S, lent, steps_each=steps_each)
     return Admission(store, ServiceLimits(most_work_s), lambda accepted: pace)
 
 
@@ -119,6 +120,47 @@ def test_what_ended_here_counts_no_more(store):
     for record in records[:20]:
         one.ended(ended(record.accepted, "completed", 0.0))
     one.check(asked(99, deadline=12 / PER_SECOND + STEP_S))
+
+
+def test_what_is_known_to_take_more_steps_counts_for_more_and_other_replicas_work_as_usual(store):
+    one = admission(store, most_work_s=60.0, steps_each=4.0)
+    one.check(asked(99))
+    own = [store.submit(asked(seed, num_inference_steps=20)) for seed in range(10)]
+    for record in own:
+        one.entered(record)
+    store.submit(asked(50, num_inference_steps=20))
+    last = store.submit(asked(99, num_inference_steps=20))
+    one.entered(last)
+    assert one.place(last).seconds == pytest.approx((10 * 5 + 5) / PER_SECOND + STEP_S / 2)
+    with pytest.raises(Overloaded) as refused:
+        one.check(asked(98, num_inference_steps=4, deadline=5.0))
+    assert refused.value.eta_s == pytest.approx((11 * 5 + 1) / PER_SECOND + STEP_S / 2)
+    for record in own:
+        one.ended(ended(record.accepted, "completed", 0.0))
+    one.check(asked(98, num_inference_steps=4, deadline=5.0))
+    assert one.place(last).seconds == pytest.approx(20 * STEP_S + STEP_S / 2)
+    looked = admission(store, most_work_s=60.0, steps_each=4.0)
+    assert looked.place(last).seconds == pytest.approx((11 + 5) / PER_SECOND + STEP_S / 2)
+
+
+def test_the_estimate_of_a_long_video_is_the_same_before_any_was_made_and_after_many():
+    speed, told = Speed(), {"1": 0.06, "4": 0.12}
+    speed.learn(Loaded("digest", 1.0, 0, 0, "key", "fp32", "cpu", False, 4, 0.1, told), steps=4, streams=1)
+
+    def estimate(store) -> float:
+        pace = Pace(Server("me", frozenset({DIGEST}), 1 / speed.seconds_each), 0.0, steps_each=speed.steps_each)
+        one = Admission(store, ServiceLimits(), lambda accepted: pace)
+        one.check(asked(99))
+        records = [store.submit(asked(seed, num_inference_steps=20)) for seed in range(10)]
+        for record in records:
+            one.entered(record)
+        return one.place(records[-1]).seconds
+
+    assert estimate(memory_store()) == pytest.approx(10 * 20 * 0.12 / 4)
+    for number in range(50):
+        speed.made({"device_seconds": 20 * 0.12 / 4, "batches": {"4": 20}})
+        if number in (0, 5, 49):
+            assert estimate(memory_store()) == pytest.approx(10 * 20 * 0.12 / 4)
 
 
 def test_what_shares_its_batch_is_not_waited_for(store):

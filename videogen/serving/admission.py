@@ -1,10 +1,11 @@
 """Whether a request can be answered in time, told before it is accepted.
 
 What stands before it is counted in the store's lane, where every replica's requests are, in the order of their turns: a
-request is not behind what its priority goes before. All are taken to cost what those made lately did, and all replicas
-to go on as fast as they can; what waits for another's video counts as if it were made too. A line is read once in a
-while; what enters it here meanwhile is added, and what ends here taken off: the count errs high, by what other replicas
-answer in that while. A device makes what is before a request while it makes the request, as far as they share batches.
+request is not behind what its priority goes before. What entered here is taken to cost what its steps do, all else what
+videos made lately did, and all replicas are taken to go on as fast as they can; what waits for another's video counts
+as if it were made too. A line is read once in a while; what enters it here meanwhile is added, and what ends here taken
+off: the count errs high, by what other replicas answer in that while. A device makes what is before a request while it
+makes the request, as far as they share batches.
 """
 
 import math
@@ -46,12 +47,41 @@ class Pace:
     """How a replica stands: `step_s` of a step as it goes now, `lent` videos that runs handed to it.
 
     Of those only what the scheduler lets go before the request counts. `publish_s` is from a video to its record.
+    `steps_each`: of the videos that the server's pace is of, on average; None takes all for such.
     """
 
     server: Server
     step_s: float
     lent: int = 0
     publish_s: float = 0.0
+    steps_each: float | None = None
+
+    def videos(self, steps: int | None) -> float:
+        """How many videos of the server's pace one of so many steps costs."""
+        return steps / self.steps_each if steps and self.steps_each else 1.0
+
+
+class Steps:
+    """The places in line whose steps are known, by these: there are few numbers of steps, however many wait."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, list[str]] = {}
+
+    def add(self, key: str, steps: int) -> None:
+        insort(self._keys.setdefault(steps, []), key)
+
+    def remove(self, key: str, steps: int) -> None:
+        keys = self._keys[steps]
+        del keys[bisect_left(keys, key)]
+        if not keys:
+            del self._keys[steps]
+
+    def more(self, pace: Pace, turn: str | None = None) -> float:
+        """How many more videos of the server's pace they cost than they are; of those before a turn, if it is given."""
+        return sum(
+            (pace.videos(steps) - 1) * (len(keys) if turn is None else bisect_left(keys, turn))
+            for steps, keys in self._keys.items()
+        )
 
 
 class Admission(Observer):
@@ -60,8 +90,9 @@ class Admission(Observer):
     def __init__(self, store: Store, limits: ServiceLimits, own: Callable[[AcceptedRequest], Pace]) -> None:
         self.store, self.limits, self.own = store, limits, own
         self._keys: list[str] = []
-        self._entered: dict[str, str] = {}
-        self._since: dict[str, str] | None = None
+        self._entered: dict[str, tuple[str, int]] = {}
+        self._steps = Steps()
+        self._since: dict[str, tuple[str, int]] | None = None
         """What entered while the line is read, None if it is not."""
         self._ended: deque[str] = deque(maxlen=MOST_COUNTED)
         self._others: list[Server] = []
@@ -80,27 +111,34 @@ class Admission(Observer):
         self._take_off()
         per_second = self._per_second(own, accepted.version_digest)
 
-        def refusal(ahead: int) -> Overloaded | None:
-            wait = (ahead + own.lent) / per_second
-            return self._refusal(accepted, ahead, wait, _eta(accepted, own, wait + 1 / per_second))
+        def refusal(turn: str | None = None) -> Overloaded | None:
+            with self._changing:
+                ahead, more = self._before(own, turn)
+            wait = (ahead + more + own.lent) / per_second
+            its = own.videos(accepted.request.num_inference_steps) / per_second
+            return self._refusal(accepted, ahead, wait, _eta(accepted, own, wait + its))
 
         # Where it would stand takes a read, which is not needed if even the end of the line is near enough.
-        if refusal(len(self._keys)) is None or self.store.is_answered(accepted):
+        if refusal() is None or self.store.is_answered(accepted):
             return
-        turn = self.store.next_turn(accepted)
-        with self._changing:
-            ahead = bisect_left(self._keys, turn)
-        if refused := refusal(ahead):
+        if refused := refusal(self.store.next_turn(accepted)):
             raise refused
+
+    def _before(self, own: Pace, turn: str | None) -> tuple[int, float]:
+        """How many stand before a turn, of all if it is None; and how many more videos they cost."""
+        ahead = len(self._keys) if turn is None else bisect_left(self._keys, turn)
+        return ahead, self._steps.more(own, turn)
 
     def entered(self, record: RequestRecord) -> None:
         """A request was submitted here."""
         if record.is_live and record.lane == LANE:
             with self._changing:
-                key = self._entered[record.id] = record.turn + record.id
+                steps = record.accepted.request.num_inference_steps if record.accepted is not None else None
+                key, steps = self._entered[record.id] = record.turn + record.id, steps or 0
                 insort(self._keys, key)
+                self._steps.add(key, steps)
                 if self._since is not None:
-                    self._since[record.id] = key
+                    self._since[record.id] = key, steps
 
     def ended(self, job: Ended) -> None:
         """A job ended here, of whichever replica it was."""
@@ -109,7 +147,10 @@ class Admission(Observer):
     def _take_off(self) -> None:
         with self._changing:
             while self._ended and self._since is None:
-                key = self._entered.pop(self._ended.popleft(), "")
+                if (entered := self._entered.pop(self._ended.popleft(), None)) is None:
+                    continue
+                key, steps = entered
+                self._steps.remove(key, steps)
                 place = bisect_left(self._keys, key)
                 if self._keys[place : place + 1] == [key]:
                     del self._keys[place]
@@ -121,10 +162,11 @@ class Admission(Observer):
         own = self.own(record.accepted)
         self._look(own)
         with self._changing:
-            ahead = bisect_left(self._keys, record.turn + record.id)
+            ahead, more = self._before(own, record.turn + record.id)
             if ahead == len(self._keys):
                 return None
-        turn = (ahead + own.lent + 1) / self._per_second(own, record.version_digest)
+        videos = ahead + more + own.lent + own.videos(record.accepted.request.num_inference_steps)
+        turn = videos / self._per_second(own, record.version_digest)
         return Eta(ahead, _eta(record.accepted, own, turn))
 
     def _refusal(self, accepted: AcceptedRequest, ahead: int, wait: float, eta: float) -> Overloaded | None:
@@ -157,12 +199,14 @@ class Admission(Observer):
                 self._since, before = {}, dict(self._entered)
             keys = self.store.line(LANE, most).keys
             counted = set(keys)
-            still = {name: key for name, key in before.items() if key in counted}
+            still = {name: entered for name, entered in before.items() if entered[0] in counted}
             with self._changing:
-                for key in self._since.values():
+                for key, _ in self._since.values():
                     if key not in counted:
                         insort(keys, key)
-                self._keys, self._entered = keys, still | self._since
+                self._keys, self._entered, self._steps = keys, still | self._since, Steps()
+                for key, steps in self._entered.values():
+                    self._steps.add(key, steps)
             self._looked_at = time.monotonic()
         finally:
             self._since = None

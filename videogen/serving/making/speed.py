@@ -26,6 +26,8 @@ class Speed:
         self.seconds_each = 0.1
         """Of the device for one video, when it has enough to do: a moving average of those made here, as if they had
         been made in batches that pay. A device with little to do would seem slow, be given less, and seem slower."""
+        self.steps_each = 1.0
+        """Of those videos: a moving average like that of their seconds."""
         self.step_s = 0.05
         """Of one step as it goes now, whatever the batch."""
         self.publish_s = 0.0
@@ -42,7 +44,7 @@ class Speed:
         self.step_s = step_s[min(step_s)]
         self._measured = Profiled({STEP: Table({(batch, 1): seconds for batch, seconds in step_s.items()})})
         self._least = min(seconds / batch for batch, seconds in step_s.items())
-        self.seconds_each = steps * self._least
+        self.seconds_each, self.steps_each = steps * self._least, float(steps)
         self.batches_ahead = 2 * loaded.batch_max * streams
 
     def stepped(self) -> None:
@@ -54,8 +56,10 @@ class Speed:
         batches = {int(size): steps for size, steps in facts.get("batches", {}).items()}
         usual = sum(steps * self._measured.step(STEP, size, 1) / size for size, steps in batches.items())
         if (spent := device_seconds(facts)) > 0 and usual > 0:
-            paying = spent * sum(batches.values()) * self._least / usual
+            steps = sum(batches.values())
+            paying = spent * steps * self._least / usual
             self.seconds_each += SHARE * (paying - self.seconds_each)
+            self.steps_each += SHARE * (steps - self.steps_each)
 
     def published(self, seconds: float) -> None:
         """A video was in the store so long after it was made."""
