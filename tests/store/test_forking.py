@@ -10,7 +10,7 @@ import pytest
 
 from tests.store.builders import DIGEST, SPEC, Clock, accepted, drain_all
 from tests.store.crashing import Crash, InterruptedRecordStore, WatchedRecordStore, sets
-from videogen.errors import RecordNotFound, StoreConflict
+from videogen.errors import InvalidRequest, RecordNotFound, StoreConflict
 from videogen.requests import AcceptedRequest, Request, accept, new_id
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.primitives import MapRemove
@@ -18,6 +18,7 @@ from videogen.store.records import RequestRecord, StoreLimits
 from videogen.store.store import Store
 
 LEASE_S = 30.0
+OTHER = "e" * 64
 BLUE = {"prompt": "a blue ball"}
 
 
@@ -331,3 +332,19 @@ def test_a_death_before_any_write_leaves_it_changed_or_as_it_was(claimed, change
         assert store.waiting() == [] and list(store._queue.entries()) == [] and set(ends.values()) == {1}
     assert writes_left > 1
     assert prompts == ({"a red ball", "a blue ball"} if change is fork_one else {"a red ball"})
+
+
+def test_a_request_that_another_version_takes_over_keeps_its_id_and_its_turn(store):
+    one, behind = store.submit(accepted(0)), store.submit(accepted(1))
+    other = accept(accepted(0).request, SPEC, OTHER, label="other@1")
+    with pytest.raises(InvalidRequest):
+        store.transfer(one.id, lambda asked: accept(Request(prompt=""), SPEC, OTHER))
+    moved = store.transfer(one.id, lambda asked: other.model_copy(update={"id": asked.id}))
+    assert (moved.id, moved.turn, moved.version_digest, moved.label) == (one.id, one.turn, OTHER, "other@1")
+    assert [record.id for record in store.waiting(model_digest=OTHER)] == [one.id]
+    assert [record.id for record in store.waiting(model_digest=DIGEST)] == [behind.id]
+    (claim,) = store.claim([one.id], "worker", LEASE_S)
+    store.publish(claim, b"other", claim.facts())
+    assert store.read_video(store.request(one.id).video) == b"other"
+    with pytest.raises(StoreConflict):
+        store.transfer(one.id, lambda asked: asked)

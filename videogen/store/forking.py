@@ -61,6 +61,20 @@ class Forking:
 
         return self._change(request_id, changed)
 
+    def transfer(self, request_id: str, anew: Callable[[AcceptedRequest], AcceptedRequest]) -> RequestRecord:
+        """Has another model version make a request: `anew` gives what it is for that one, with the same id.
+
+        Raises what `anew` raises, RecordNotFound, or StoreConflict for one that has ended.
+        """
+
+        def changed(record: RequestRecord, accepted: AcceptedRequest) -> RequestRecord:
+            other = anew(accepted)
+            key, version = self.queue.generations.key(other), other.version_digest
+            of_other = replace(record, generation=key, version_digest=version, label=other.label)
+            return replace(of_other, accepted=other, joined=False)
+
+        return self._change(request_id, changed)
+
     def _change(
         self, request_id: str, changed: Callable[[RequestRecord, AcceptedRequest], RequestRecord]
     ) -> RequestRecord:
@@ -107,7 +121,7 @@ class Forking:
 
 
 def _operations(record: RequestRecord) -> tuple[Set, ...]:
-    names = ("generation", "priority", "turn", "deadline_at")
+    names = ("generation", "version_digest", "label", "priority", "turn", "deadline_at")
     return (*(Set(name, getattr(record, name)) for name in names), Set("accepted", record.asked.to_json()))
 
 

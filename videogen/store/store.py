@@ -8,7 +8,7 @@
 ...     store.finish_batch(batch.id, holder="run-1")
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from videogen.requests import AcceptedRequest, Lane
@@ -225,6 +225,13 @@ class Store:
         Raises RecordNotFound, or StoreConflict if it has ended.
         """
         return self._forking.plan(request_id, fields)
+
+    def transfer(self, request_id: str, anew: Callable[[AcceptedRequest], AcceptedRequest]) -> RequestRecord:
+        """Has another model version make a live request: `anew` gives what it is for that one, with the same id.
+
+        Raises what `anew` raises, RecordNotFound, or StoreConflict if it has ended.
+        """
+        return self._forking.transfer(request_id, anew)
 
     def awaiting(self, generation: str) -> list[AcceptedRequest]:
         """The live requests that wait for a generation."""

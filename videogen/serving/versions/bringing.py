@@ -1,12 +1,22 @@
 """Brings versions into the engine process and out of it: beside the old one or, without room for both, in its place."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 
-from videogen.errors import EngineError, EngineUnavailable, VideogenError
+from videogen.errors import (
+    EngineError,
+    EngineUnavailable,
+    InvalidRequest,
+    RecordNotFound,
+    StoreConflict,
+    StoreUnavailable,
+    VideogenError,
+)
 from videogen.serving.engine.messages import VersionToLoad
 from videogen.serving.making.maker import Maker
+from videogen.serving.store_calls import patiently
 from videogen.serving.versions.preparing import Prepared
 from videogen.serving.versions.probing import probe
 from videogen.serving.versions.served import ServedVersion
@@ -18,6 +28,12 @@ DRAIN_S = 600.0
 """For what an old version still has, where there is no room for a new one beside it."""
 PAUSE_S = (0.1, 30.0)
 """Between tries to free or to load a version again, growing."""
+PATIENCE_S = 30.0
+"""For how long the store may be away when it is to hand back what was accepted."""
+
+
+class TookItsPlace(EngineUnavailable):
+    """A version that cannot be served had taken the place of the old one, which is loaded again by now."""
 
 
 class Bringer:
@@ -90,9 +106,11 @@ class Bringer:
         try:
             await self._unload(old.version_digest)
             await self._load(version, to_load)
-        except VideogenError:
+        except VideogenError as error:
             await self._restore(old, old_to_load)
-            raise
+            self.maker.work.down = None
+            await self._take_over(old, version)
+            raise TookItsPlace(str(error)) from error
         finally:
             self.maker.work.down = None
 
@@ -117,6 +135,31 @@ class Bringer:
                 logger.error("%s cannot be loaded again yet: %s", old.label, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, slowest)
+
+    async def _take_over(self, old: ServedVersion, failed: ServedVersion) -> None:
+        """What was accepted for `failed` by the model's name meanwhile is made by `old`, unless others serve it."""
+        looks = 0
+        try:
+            while looks < 2:  # between two may enter the store what was accepted just before
+                moved = await patiently(lambda: self.maker.call(lambda: self._moved(old, failed)), PATIENCE_S)
+                for request_id in moved:
+                    self.maker.changes.tell(request_id)
+                self.maker.wake()
+                looks = 0 if moved else looks + 1
+                await asyncio.sleep(PAUSE_S[0])
+        except StoreUnavailable as error:
+            logger.error("what waits for %s goes on waiting for it: %s", failed.label, error)
+
+    def _moved(self, old: ServedVersion, failed: ServedVersion) -> list[str]:
+        """Where the store is called."""
+        store, moved = self.maker.store, list[str]()
+        others = [one for one in store.servers.live() if one.name != self.maker.holder]
+        if any(failed.version_digest in one.versions for one in others):
+            return moved
+        for record in store.waiting("interactive", 1000, failed.version_digest):
+            with contextlib.suppress(InvalidRequest, RecordNotFound, StoreConflict):
+                moved.append(store.transfer(record.id, old.again).id)
+        return moved
 
     async def _is_needed(self, digest: str) -> bool:
         """Does anybody wait for a version, wherever it is made, or is anything of it in hand here?"""

@@ -29,6 +29,15 @@ class ServedVersion:
     ungated: bool = False
     since: float = field(default_factory=time.time)
 
+    def again(self, accepted: AcceptedRequest) -> AcceptedRequest:
+        """A request that another version was to make, for this one. Raises InvalidRequest if it asks for that other."""
+        request = accepted.request
+        if request.model not in (self.name, f"{self.name}@{CHAMPION}"):
+            raise InvalidRequest("model", request.model, self.label)
+        anew = accept(request, self.spec, self.version_digest, self.vocabulary, label=self.label)
+        own = {"fingerprint": accepted.fingerprint, "changes": accepted.changes} if accepted.changes else {}
+        return anew.model_copy(update={"id": accepted.id, **own})
+
     def info(self, champion: bool) -> ModelInfo:
         return ModelInfo(
             self.name,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from videogen.errors import InvalidRequest, StoreUnavailable, VideogenError
 from videogen.resolve import champion_of
 from videogen.serving.making.maker import Maker
-from videogen.serving.versions.bringing import Bringer
+from videogen.serving.versions.bringing import Bringer, TookItsPlace
 from videogen.serving.versions.preparing import Prepared
+from videogen.serving.versions.retrying import Patience, Retries
 from videogen.store.records import Json
 
 logger = logging.getLogger(__name__)
@@ -17,7 +18,10 @@ LOOK_S = 2.0
 
 
 class Swapper:
-    """One model's. `prepare` and `fits`, as `Bringer` has them, run in the maker's threads."""
+    """One model's. `prepare` and `fits`, as `Bringer` has them, run in the maker's threads.
+
+    `patience` is for a champion that could not be served.
+    """
 
     def __init__(
         self,
@@ -25,12 +29,14 @@ class Swapper:
         model: str,
         prepare: Callable[[str], Prepared],
         fits: Callable[[str, Collection[str], int], bool],
+        patience: Patience | None = None,
     ) -> None:
         self.maker, self.model, self.prepare = maker, model, prepare
         self.bringer = Bringer(maker, prepare, fits)
         self.generation = 0
         self.failed: str | None = None
         """Why the pointer's version is not served, None if it is."""
+        self.retries = Retries(patience)
         self._before: str | None = None
         self._turn = asyncio.Lock()
 
@@ -45,23 +51,28 @@ class Swapper:
                 logger.warning("the champion cannot be looked up: %s", error)
 
     async def look(self) -> None:
-        """Follows the pointer if it moved. A version that fails to load leaves the old one in service."""
+        """Follows the pointer if it moved. A version that fails leaves the old one in service, and is tried again."""
         generation = await self.maker.call(lambda: self.maker.store.champion_generation(self.model))
-        if generation == self.generation:
+        if generation != self.generation:
+            self.retries.over()
+        elif not self.retries.is_due:
             return
         try:
             await self.reload()
         except VideogenError as error:
             if isinstance(error, StoreUnavailable):
                 raise
-            self.failed = f"the champion is not served: {error}"
-            logger.error("%s; %s goes on", self.failed, self.maker.versions.current)
+            told = self.retries.failed(may_again=not isinstance(error, TookItsPlace))
+            self.failed = f"the champion is not served: {error}; {told}"
+            current = self.maker.versions.current
+            logger.error("%s; %s goes on", self.failed, current and current.label)
         self.generation = generation
 
     async def reload(self) -> Mapping[str, Json]:
         """Serves the pointer's version, whether or not that failed before. Raises as `swap`."""
         told = await self.swap(self.model)
         self.failed = None
+        self.retries.over()
         return told
 
     async def swap(self, reference: str) -> Mapping[str, Json]:
