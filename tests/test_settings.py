@@ -68,6 +68,15 @@ def test_targets_are_read_in_a_fixed_order():
         ("VIDEOGEN_THREADS", "many"),
         ("VIDEOGEN_THREADS", "²"),
         ("VIDEOGEN_THREADS", "5000"),
+        ("VIDEOGEN_PRICE_PER_HOUR", "free"),
+        ("VIDEOGEN_PRICE_PER_HOUR", "-1"),
+        ("VIDEOGEN_PRICE_PER_HOUR", "nan"),
+        ("VIDEOGEN_SHARE_BETWEEN_TENANTS", "maybe"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "acme"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "=2"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "acme=0"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "acme=1,acme=2"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "acme=inf"),
     ],
 )
 def test_a_bad_value_names_variable_value_and_what_is_allowed(variable, given):
@@ -88,3 +97,15 @@ def test_the_cache_in_front_of_the_store_may_be_of_any_size_or_none(tmp_path):
         assert store.limits.local_cache_bytes == 1000
     with open_store(read_settings(url | {"VIDEOGEN_STORE_CACHE_BYTES": "0"})) as store:
         assert store.cache_stats() is None
+
+
+def test_the_store_shares_and_weighs_as_the_settings_say(tmp_path):
+    from videogen.opening import open_store
+
+    url = {"VIDEOGEN_STORE_URL": f"embedded:{tmp_path}"}
+    with open_store(read_settings(url)) as store:
+        assert not store.limits.share_between_tenants and store.limits.tenant_weights == {}
+    told = {"VIDEOGEN_SHARE_BETWEEN_TENANTS": "yes", "VIDEOGEN_TENANT_WEIGHTS": "acme=2.5, zenith=1"}
+    with open_store(read_settings(url | told)) as store:
+        assert store.limits.share_between_tenants
+        assert store.limits.tenant_weights == {"acme": 2.5, "zenith": 1.0}

@@ -10,6 +10,7 @@ from videogen.settings import Settings
 if TYPE_CHECKING:
     from videogen.artifacts import Artifacts
     from videogen.registry import ModelRegistry
+    from videogen.store.records import StoreLimits
     from videogen.store.store import Store
 
 
@@ -25,11 +26,20 @@ def require(package: str, extra: str) -> None:
         )
 
 
-def open_store(settings: Settings) -> "Store":
+def store_limits(settings: Settings) -> "StoreLimits":
     from videogen.store.records import StoreLimits
+
+    return StoreLimits(
+        tenant_weights=settings.tenant_weights,
+        share_between_tenants=settings.share_between_tenants,
+        local_cache_bytes=settings.store_cache_bytes,
+    )
+
+
+def open_store(settings: Settings) -> "Store":
     from videogen.store.store import Store
 
-    return Store.open(settings.store_url, StoreLimits(local_cache_bytes=settings.store_cache_bytes))
+    return Store.open(settings.store_url, store_limits(settings))
 
 
 def open_artifacts(settings: Settings, url: str | None = None, cache: Path | None = None) -> "Artifacts":

@@ -1,6 +1,7 @@
 """Where this installation keeps its state and what it builds for, read from the environment once."""
 
 import base64
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,12 @@ class Settings:
     service_api_key: str | None = field(default=None, repr=False)
     """A key of scope `admin`, where that service has keys."""
     given_device_locks: Path | None = None
+    price_per_hour: float | None = None
+    """US dollars of one device, by which the service tells what a video cost."""
+    share_between_tenants: bool = False
+    """May one tenant's request be answered with another's video? One answer for all processes on a store."""
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    """How much more than a tenant that is not named one gets of what is answered."""
 
     @property
     def device_locks(self) -> Path:
@@ -112,6 +119,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         service_url=_address(given, "VIDEOGEN_SERVICE_URL"),
         service_api_key=given.get("VIDEOGEN_SERVICE_API_KEY"),
         given_device_locks=_path(given, "VIDEOGEN_DEVICE_LOCKS"),
+        price_per_hour=_price(given.get("VIDEOGEN_PRICE_PER_HOUR")),
+        share_between_tenants=_yes(given, "VIDEOGEN_SHARE_BETWEEN_TENANTS"),
+        tenant_weights=_weights(given.get("VIDEOGEN_TENANT_WEIGHTS", "")),
     )
 
 
@@ -170,6 +180,43 @@ def _whole(given: Mapping[str, str], variable: str, default: int, most: int, lea
     if not text.isdecimal() or not least <= int(text) <= most:
         raise InvalidSetting(variable, text, f"a whole number from {least} to {most}")
     return int(text)
+
+
+def _number(text: str) -> float | None:
+    """None for what is no finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _price(text: str | None) -> float | None:
+    if text is None:
+        return None
+    price = _number(text)
+    if price is None or price < 0:
+        raise InvalidSetting("VIDEOGEN_PRICE_PER_HOUR", text, "US dollars an hour of one device, a number from 0")
+    return price
+
+
+def _yes(given: Mapping[str, str], variable: str) -> bool:
+    text = given.get(variable, "no")
+    if text not in ("yes", "no"):
+        raise InvalidSetting(variable, text, "yes or no")
+    return text == "yes"
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, given = part.strip().partition("=")
+        weight = _number(given)
+        if not name or name in weights or weight is None or not weight > 0:
+            allowed = "TENANT=WEIGHT, separated by commas, each tenant once, each weight above 0"
+            raise InvalidSetting("VIDEOGEN_TENANT_WEIGHTS", text, allowed)
+        weights[name] = weight
+    return weights
 
 
 def _rate(given: Mapping[str, str], rpm: str, burst: str) -> RateLimit | None:

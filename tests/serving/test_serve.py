@@ -61,3 +61,15 @@ def test_sigterm_ends_it_although_somebody_watches_what_it_hands_back(tmp_path):
             assert next(lines).startswith("event: video.")
             one.process.terminate()
             assert one.process.wait(40) == 0, one.log.read_text()
+
+
+def test_usage_tells_what_a_video_cost_by_the_price_of_the_device(tmp_path):
+    with (
+        redis_server(tmp_path) as (url, _),
+        serving(tmp_path / "home", url, VIDEOGEN_PRICE_PER_HOUR="7200") as one,
+        Client(f"127.0.0.1:{one.grpc}") as grpc,
+    ):
+        usage = one.end_of(one.submit("a red ring", seed=1))["usage"]
+        assert usage["gpu_seconds"] > 0 and usage["cost_usd"] == pytest.approx(2 * usage["gpu_seconds"], abs=1e-5)
+        told = grpc.generate("a blue star", seed=2).job.usage
+        assert told is not None and told.cost_usd == pytest.approx(2 * told.gpu_seconds) and told.cost_usd > 0

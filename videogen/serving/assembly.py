@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from videogen.devices import Device, find_devices
-from videogen.opening import open_artifacts
+from videogen.opening import open_artifacts, store_limits
 from videogen.serving.admission import ServiceLimits
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import EngineConfig, Synthetic
@@ -28,7 +28,6 @@ from videogen.serving.versions.swapping import Swapper
 from videogen.serving.wishes import Wishes
 from videogen.settings import Settings
 from videogen.store.backends.catalog import open_records
-from videogen.store.records import StoreLimits
 from videogen.store.store import Store
 
 STORE_THREADS = 4
@@ -95,7 +94,7 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
         ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="videogen-store") as executor,
         Store(
             metrics.store_metrics.metered(open_records(settings.store_url), backend),
-            StoreLimits(local_cache_bytes=settings.store_cache_bytes),
+            store_limits(settings),
         ) as store,
     ):
         artifacts, device = open_artifacts(settings), find_devices()[0]
@@ -109,7 +108,8 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
         room = partial(fits, artifacts=artifacts, device=device)
         swapper = Swapper(maker, serving.model.partition("@")[0], get, room) if serving.follows else None
         wishes = Wishes() if serving.repeats else None
-        service = Service(maker, serving.limits, observers, swapper, overview, wishes)
+        limits = serving.limits or ServiceLimits(price_per_hour=settings.price_per_hour)
+        service = Service(maker, limits, observers, swapper, overview, wishes)
         observers.add(service.admission)
         try:
             yield Core(serving, store, executor, metrics, observers, device, maker, swapper, service, get)
