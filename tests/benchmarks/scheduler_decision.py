@@ -4,18 +4,22 @@
 
 Jobs are of 40 keys, 1,000 tenants, three classes, four numbers of steps, half of them with deadlines; as many arrive as
 end. The device is synthetic: its step takes 40 + 5·B ms on the simulated clock; only the scheduler's own time is real.
+It is also told as a share of what such a batch's step takes the shipped model, where its champion was measured here.
 """
 
 import argparse
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 
 from tests.benchmarks.shared import table, write
-from videogen.scheduling.costs import Affine
+from videogen.commands.simulated import KEY, device
+from videogen.errors import VideogenError
+from videogen.scheduling.costs import Affine, Costs
 from videogen.scheduling.job import CLASSES, Job
 from videogen.scheduling.run import Run
 from videogen.scheduling.scheduler import Scheduler
@@ -28,10 +32,12 @@ LIMIT_US = 200.0
 class Load:
     """A scheduler with always so many waiting, and the microseconds of what was asked of it."""
 
-    def __init__(self, waiting: int) -> None:
+    def __init__(self, waiting: int, shipped: Costs | None) -> None:
         self.scheduler, self.waiting, self.now = Scheduler(COSTS), waiting, 0.0
+        self.shipped = shipped
         self.taken: dict[str, list[float]] = {name: [] for name in OPERATIONS}
         self.step_shares: list[float] = []
+        self.shipped_shares: list[float] = []
         self._chance, self._ids = random.Random(1), count()
 
     def job(self) -> Job:
@@ -56,7 +62,10 @@ class Load:
         seconds = run.steps * COSTS.step(run.jobs[0].key, len(run.jobs), 1)
         self.now += seconds
         self._timed("stepped", lambda: self.scheduler.stepped(run, seconds, self.now))
-        self.step_shares.append((self.taken["next"][-1] + self.taken["stepped"][-1]) / 1e6 / seconds)
+        spent = (self.taken["next"][-1] + self.taken["stepped"][-1]) / 1e6
+        self.step_shares.append(spent / seconds)
+        if self.shipped:
+            self.shipped_shares.append(spent / run.steps / self.shipped.step(KEY, len(run.jobs), 1))
 
     def ask(self) -> None:
         known = self._chance.choice(list(self.scheduler._live.jobs))
@@ -76,8 +85,13 @@ def main() -> None:
     parser.add_argument("--boundaries", type=int, default=2_000)
     options = parser.parse_args()
     rows: dict[str, list[str]] = {}
+    try:
+        shipped = device(None, False, None, "videogen-tiny")
+    except VideogenError as error:
+        sys.stderr.write(f"without the shipped model's step: {error}\n")
+        shipped = None
     for waiting in options.waiting:
-        load = Load(waiting)
+        load = Load(waiting, shipped and shipped.costs)
         load.fill()
         for number in range(options.boundaries):
             load.boundary()
@@ -93,6 +107,9 @@ def main() -> None:
         rows.setdefault(f"decisions over {LIMIT_US:.0f} µs", []).append(f"{over:.2%}")
         shares = statistics.median(load.step_shares)
         rows.setdefault("`next` and `stepped`, share of the step", []).append(f"{shares:.3%}")
+        if shipped:
+            shares = statistics.median(load.shipped_shares)
+            rows.setdefault(f"the same of a step of {shipped.source}", []).append(f"{shares:.1%}")
     lines = ["Median, in brackets the 99th percentile; shares are medians of what each boundary's run took."]
     head = ["what", *(f"{waiting:,} waiting" for waiting in options.waiting)]
     body = [[name, *cells] for name, cells in rows.items()]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -121,6 +122,14 @@ def test_every_call_is_answered(address, tmp_path):
     assert len(answers["List"][0]["jobs"]) == 3
     assert answers["Stats"][0]["stats"]["ready"] is True
     assert len(answers) >= 14
+
+
+def test_the_readme_s_call_is_answered(address):
+    readme = (PAGE.parents[1] / "README.md").read_text()
+    (line,) = re.findall(r"^grpcurl (.*)$", readme, re.MULTILINE)
+    with grpc.insecure_channel(address) as channel:
+        answered = Grpcurl(channel).run(shlex.split(line))
+    assert answered[-1]["finished"]["status"] == "JOB_STATUS_COMPLETED"
 
 
 def test_the_python_runs(address, tmp_path):

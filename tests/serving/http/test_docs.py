@@ -1,4 +1,4 @@
-"""The page's way to a video, each command run as it is written."""
+"""The pages' ways to a video, each command run as it is written."""
 
 import re
 import subprocess
@@ -9,12 +9,28 @@ from PIL import Image
 
 from videogen.media.mp4 import decode_mp4
 
-HTTP = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text().split("## gRPC")[0]
+ROOT = Path(__file__).resolve().parents[3]
+HTTP = (ROOT / "docs" / "serving.md").read_text().split("## gRPC")[0]
+README = (ROOT / "README.md").read_text().split("## The service")[1].split("## Settings")[0]
 
 
-def block(language, server, number=0):
-    found = re.findall(rf"^```{language}\n(.*?)^```$", HTTP, re.S | re.M)[number]
-    return found.replace("127.0.0.1:8000", f"127.0.0.1:{server.http}")
+def block(language, server, number=0, page=HTTP):
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page, re.S | re.M)[number]
+    return found.replace("127.0.0.1:8000", f"127.0.0.1:{server.http}").replace(":50051", f":{server.grpc}")
+
+
+def test_readme_with_curl(server, tmp_path):
+    _, command = block("sh", server, page=README).split("\n", 1)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, timeout=120)
+    assert decode_mp4((tmp_path / "ring.mp4").read_bytes()).ndim == 4
+
+
+def test_readme_with_the_openai_package_and_the_client_of_grpc(server, tmp_path):
+    code = block("python", server, page=README) + block("python", server, 1, page=README)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "100%" in done.stdout, done.stdout + done.stderr
+    assert decode_mp4((tmp_path / "star.mp4").read_bytes()).ndim == 4
+    assert decode_mp4((tmp_path / "square.mp4").read_bytes()).ndim == 4
 
 
 def test_with_curl(server, tmp_path):
