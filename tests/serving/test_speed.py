@@ -1,5 +1,7 @@
 """What a device is taken to be able to make, whatever it has to do just now."""
 
+import time
+
 import pytest
 
 from videogen.serving.engine.messages import Loaded
@@ -50,3 +52,13 @@ def test_what_publishing_takes_is_a_moving_average_that_one_outage_moves_little(
     assert speed.publish_s == pytest.approx(0.02, rel=0.01)
     speed.published(600.0)
     assert speed.publish_s < 0.15
+
+
+def test_the_longest_gap_is_the_longest_time_without_a_step_since_then(speed, monkeypatch):
+    clock = iter([3.0, 10.0, 11.0, 15.0, 17.0, 17.0, 17.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    for _ in range(4):  # at 3, 10, 11 and 15
+        speed.stepped()
+    assert speed.longest_gap(since=9.0) == 4.0
+    assert speed.longest_gap(since=14.5) == 2.0
+    assert speed.longest_gap(since=16.0) == 1.0
