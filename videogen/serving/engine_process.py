@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from videogen.errors import EngineError, EngineUnavailable, GenerationFailed
+from videogen.serving.engine.calls import Calls
 from videogen.serving.engine.messages import (
     HEADER,
     Answer,
@@ -48,6 +48,7 @@ from videogen.serving.engine.messages import (
     encode,
     sizes,
 )
+from videogen.serving.engine.runs import Forked, Runs
 
 __all__ = [
     "Died", "EngineConfig", "EngineEvent", "EngineJob", "EngineProcess", "Failed", "Finished", "Forked", "Loaded",
@@ -56,16 +57,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 START_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Forked:
-    """A job that has taken over another's latents from `step` on, and waits for `EngineProcess.begin`."""
-
-    id: str
-    source: str
-    step: int
-    run: str
 
 
 class EngineProcess:
@@ -80,14 +71,8 @@ class EngineProcess:
         self.ready: Ready | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._runs: dict[str, str] = {}
-        """Job -> the run that makes it."""
-        self._forks: set[str] = set()
-        """Runs that wait to begin."""
-        self._places: dict[str, frozenset[str]] = {}
-        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._runs, self._calls = Runs(), Calls()
         self._asked: dict[str, asyncio.Future[Finished]] = {}
-        self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._started: asyncio.Future[None] | None = None
         self._heard_at = 0.0
@@ -103,12 +88,11 @@ class EngineProcess:
 
     @property
     def held(self) -> frozenset[str]:
-        return frozenset(self._runs)
+        return self._runs.held
 
     @property
     def busy(self) -> frozenset[str]:
-        runs = frozenset().union(*self._places.values())
-        return frozenset(job_id for job_id, run in self._runs.items() if run in runs)
+        return self._runs.busy
 
     async def start(self) -> None:
         """A new process, with no version loaded. Raises EngineUnavailable if it doesn't come up."""
@@ -170,7 +154,8 @@ class EngineProcess:
         except TimeoutError:
             self.kill()
             await self._wait_gone()
-        left, self._runs = self.held, {}
+        left = self.held
+        self._runs.clear()
         return left
 
     async def load(self, version: VersionToLoad) -> Loaded:
@@ -186,10 +171,9 @@ class EngineProcess:
 
         One that is there under the same id ends, and no event tells of that.
         """
-        if (before := self._runs.get(job.id)) is not None:
+        if (before := self._runs.of(job.id)) is not None:
             self._send(Cancel(before))
-        self._runs[job.id] = run = self._run_of(job.id)
-        self._send(RunJob(replace(job, id=run)))
+        self._send(RunJob(replace(job, id=self._runs.start(job.id))))
 
     async def fork(self, source: str, job: EngineJob, fields: Mapping[str, str | float]) -> Forked | None:
         """Has `job` take over the latents of the job `source` at its next step boundary, with `fields` changed.
@@ -197,16 +181,14 @@ class EngineProcess:
         It waits for `begin` or `forgo`, while `source` goes on. None if there is no such job any more. Raises
         EngineError if the new text cannot be read, EngineUnavailable for what may pass when it is asked again.
         """
-        of, run = self._runs.get(source), self._run_of(job.id)
+        of = self._runs.of(source)
         if of is None:
             return None
-        self._forks.add(run)
-        step = None
+        run, step = self._runs.fork(job.id), None
         try:
             step = await self._call(lambda number: Fork(number, of, replace(job, id=run), dict(fields)))
         finally:
-            if step is None and run in self._forks:
-                self._forks.discard(run)
+            if step is None and self._runs.forgo(run):
                 self._send(Cancel(run))
         return None if step is None else Forked(job.id, source, step, run)
 
@@ -215,24 +197,18 @@ class EngineProcess:
 
         With `instead`, what it was made of ends, and no event tells of that.
         """
-        if forked.run not in self._forks:
+        if not self._runs.begin(forked, instead=instead):
             return False
-        self._forks.discard(forked.run)
-        if instead:
-            self._runs.pop(forked.source, None)
-        self._runs[forked.id] = forked.run
         self._send(Begin(forked.run, instead))
         return True
 
     def rename(self, job_id: str, name: str) -> None:
         """What is made under one id is from now on made under another."""
-        if (run := self._runs.pop(job_id, None)) is not None:
-            self._runs[name] = run
+        self._runs.rename(job_id, name)
 
     def forgo(self, forked: Forked) -> None:
         """The fork is not to be made; what it was made of goes on."""
-        if forked.run in self._forks:
-            self._forks.discard(forked.run)
+        if self._runs.forgo(forked.run):
             self._send(Cancel(forked.run))
 
     async def make(self, job: EngineJob) -> Finished:
@@ -254,12 +230,12 @@ class EngineProcess:
 
     def cancel(self, job_id: str) -> None:
         """At the next step boundary; Failed with code "cancelled" follows, unless it ended before or came again."""
-        if (run := self._runs.get(job_id)) is not None:
+        if (run := self._runs.of(job_id)) is not None:
             self._send(Cancel(run))
 
     def change(self, job_id: str, *, priority: Any = None, deadline_in: float | None = None) -> None:
         """From the next step boundary on; `deadline_in` in seconds from now."""
-        if (run := self._runs.get(job_id)) is not None:
+        if (run := self._runs.of(job_id)) is not None:
             self._send(Change(run, priority, deadline_in))
 
     def pause(self) -> None:
@@ -284,13 +260,9 @@ class EngineProcess:
     async def _call(self, message: Callable[[int], ToEngine]) -> Any:
         if not self.alive:
             raise EngineUnavailable("there is no engine process")
-        number, future = next(self._numbers), asyncio.get_running_loop().create_future()
-        self._calls[number] = future
-        try:
+        with self._calls.new() as (number, answer):
             self._send(message(number))
-            return await future
-        finally:
-            self._calls.pop(number, None)
+            return await answer
 
     async def _pass_on_lines(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -332,14 +304,13 @@ class EngineProcess:
         match message:
             case Stepped():
                 for run, done, steps in message.steps:
-                    job_id = self._job_of(run)
+                    job_id = self._runs.job_of(run)
                     if job_id is not None and job_id not in self._asked:
                         self._tell(Progress(job_id, done, steps))
             case Running():
-                self._places[message.place] = frozenset(message.ids)
+                self._runs.at(message.place, message.ids)
             case Finished() | Failed():
-                if (job_id := self._job_of(message.id)) is not None:
-                    del self._runs[job_id]
+                if (job_id := self._runs.end(message.id)) is not None:
                     self._give(replace(message, id=job_id))
             case Stats():
                 if message.call_age_s > self.config.hang_after_s:
@@ -349,23 +320,13 @@ class EngineProcess:
             case Loading():
                 self._tell(message)
             case Answer():
-                self._answer(message)
+                self._calls.answer(message)
             case Ready():
                 self.ready = message
                 if self._started and not self._started.done():
                     self._started.set_result(None)
             case Stopped():
-                self._runs = {job_id: run for job_id, run in self._runs.items() if run in message.held}
-
-    def _run_of(self, job_id: str) -> str:
-        return f"{job_id} {next(self._numbers)}"
-
-    def _job_of(self, run: str) -> str | None:
-        """The job that a run makes, None if it makes none any more."""
-        job_id = run.rpartition(" ")[0]
-        if self._runs.get(job_id) == run:
-            return job_id
-        return next((heir for heir, of in self._runs.items() if of == run), None)
+                self._runs.keep(message.held)
 
     def _give(self, end: Finished | Failed) -> None:
         future = self._asked.get(end.id)
@@ -375,15 +336,6 @@ class EngineProcess:
             future.set_result(end)
         else:
             future.set_exception(GenerationFailed(end.error))
-
-    def _answer(self, message: Answer) -> None:
-        future = self._calls.get(message.call)
-        if future is None or future.done():
-            return
-        if message.error is None:
-            future.set_result(message.value)
-        else:
-            future.set_exception((EngineUnavailable if message.unavailable else EngineError)(message.error))
 
     def _tell(self, event: EngineEvent) -> None:
         try:
@@ -400,10 +352,10 @@ class EngineProcess:
             self.kill()
             code = await process.wait()
         busy, held = self.busy - self._asked.keys(), self.held - self._asked.keys()
-        self._process, self._writer, self.ready, self._places = None, None, None, {}
-        self._forks.clear()
+        self._process, self._writer, self.ready = None, None, None
+        self._runs.died()
         gone = EngineUnavailable(f"the engine process ended (exit code {code})")
-        for future in [*self._calls.values(), *self._asked.values(), *([self._started] if self._started else [])]:
+        for future in [*self._calls.waiting, *self._asked.values(), *([self._started] if self._started else [])]:
             if not future.done():
                 future.set_exception(gone)
         self._tasks[-1].cancel()

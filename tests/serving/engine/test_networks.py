@@ -22,7 +22,8 @@ from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
 from videogen.requests import Request, accept
 from videogen.serving.engine import versions
-from videogen.serving.engine.stages import failure, one_by_one
+from videogen.serving.engine.lives import failure
+from videogen.serving.engine.stages import one_by_one
 from videogen.serving.engine_process import EngineConfig, Failed, Finished, Progress, Stats, VersionToLoad
 
 PROMPT = "a small red ring moving up on a black background"

@@ -17,6 +17,7 @@ from videogen.scheduling.run import Hold, Run
 from videogen.scheduling.scheduler import Scheduler
 from videogen.serving.engine.figures import Figures
 from videogen.serving.engine.keys import Keys
+from videogen.serving.engine.lives import Forking, Live, cancelled, failure, refusal
 from videogen.serving.engine.messages import (
     Answer,
     EngineConfig,
@@ -29,7 +30,8 @@ from videogen.serving.engine.messages import (
     Stats,
     Stepped,
 )
-from videogen.serving.engine.stages import Forking, Live, Stage, failure, one_by_one
+from videogen.serving.engine.stages import Stage, one_by_one
+from videogen.serving.engine.stepping import advance
 from videogen.serving.engine.versions import Version
 
 FRAMES_ROOM = 16
@@ -96,7 +98,7 @@ class Loop:
             job = live.scheduled and self.scheduler.cancel(live.scheduled.id)
             is_idle = live.forking.is_answered if live.forking else job is not None and not job.busy
         if is_idle:
-            self._end(live, _cancelled(live))
+            self._end(live, cancelled(live))
 
     def change(self, job_id: str, priority: Priority | None, deadline_in: float | None) -> None:
         """From the next step boundary on."""
@@ -115,7 +117,7 @@ class Loop:
         try:
             live = self._accept(asked.job)
         except Exception as error:
-            self._send(_refusal(asked.call, failure(asked.job.id, error)))
+            self._send(refusal(asked.call, failure(asked.job.id, error)))
             return
         with self._changed:
             source = self._lives.get(asked.id)
@@ -233,7 +235,7 @@ class Loop:
             return
         with self._on_device():
             started = time.perf_counter()
-            generations = lives[0].version.model.start([_to_read(live) for live in lives])
+            generations = lives[0].version.model.start([live.to_read for live in lives])
             seconds = time.perf_counter() - started
         with self._changed:
             for live, generation in zip(lives, generations, strict=True):
@@ -257,7 +259,7 @@ class Loop:
         for live in forks:
             live.cancelled |= is_ended
             if live.cancelled:
-                self._end(live, _cancelled(live))
+                self._end(live, cancelled(live))
                 continue
             one_by_one([live], self._take_over, self._fail)
 
@@ -273,7 +275,7 @@ class Loop:
         """Those that nobody cancelled; the others end here."""
         for live in lives:
             if live.cancelled:
-                self._end(live, _cancelled(live))
+                self._end(live, cancelled(live))
         return [live for live in lives if not live.cancelled]
 
     # Steps
@@ -303,23 +305,9 @@ class Loop:
 
     def _step(self, number: int, run: Run, lives: list[Live]) -> dict[Live, Exception]:
         failed: dict[Live, Exception] = {}
-        model = lives[0].version.model
-        targets = {live: live.generation.step_index + run.steps for live in lives}
-
-        def advance(some: Sequence[Live]) -> None:
-            generations = [live.generation for live in some]
-            whole = all(live.generation.step_index == 0 and targets[live] >= live.generation.steps for live in some)
-            if whole and model.can_sample(generations):
-                for live, frames in zip(some, model.sample(generations), strict=True):
-                    live.frames, live.fused = frames, True
-                return
-            left = {targets[live] - live.generation.step_index for live in some}
-            for count in left - {0}:
-                model.step([g for live, g in zip(some, generations, strict=True)
-                            if targets[live] - live.generation.step_index == count], count)  # fmt: skip
-
+        targets = {live: live.step + run.steps for live in lives}
         started = time.perf_counter()
-        one_by_one(lives, advance, failed.__setitem__)
+        one_by_one(lives, lambda some: advance(some, targets), failed.__setitem__)
         seconds = time.perf_counter() - started
         fine = [live for live in lives if live not in failed]
         for live in fine:
@@ -421,7 +409,7 @@ class Loop:
             self._send(message)
         elif not forking.is_answered:
             failed = isinstance(message, Failed) and not live.cancelled
-            self._send(_refusal(forking.call, message) if failed else Answer(forking.call))
+            self._send(refusal(forking.call, message) if failed else Answer(forking.call))
 
     def _tell(self, place: str, lives: Sequence[Live]) -> None:
         ids = [live.job.id for live in lives]
@@ -447,17 +435,3 @@ class Loop:
                 yielded=self._yielded,
                 versions=list(self.versions),
             )
-
-
-def _to_read(live: Live) -> AcceptedRequest:
-    """What texts are encoded of a job: a fork's with what is changed, from which step on is not known yet."""
-    return live.accepted if live.forking is None else live.accepted.changed(0, live.forking.fields)
-
-
-def _refusal(call: int, failed: Failed) -> Answer:
-    """To a fork that cannot be made: asked again, it may be, unless it is at fault itself."""
-    return Answer(call, error=failed.error, unavailable=failed.retry)
-
-
-def _cancelled(live: Live) -> Failed:
-    return Failed(live.job.id, "it was cancelled", "cancelled", retry=False)
