@@ -59,6 +59,12 @@ def built_once(tmp_path_factory, tiny_folder, skeletons) -> Path:
     return artifacts.root
 
 
+@pytest.fixture(scope="session")
+def measured_once(tmp_path_factory) -> Path:
+    """Where first runs of a version leave what they measured, for tests that start from their ends to copy."""
+    return tmp_path_factory.mktemp("measured-once")
+
+
 @pytest.fixture
 def installation(tmp_path, mlflow_uri, built_once, monkeypatch):
     home = tmp_path / "home"

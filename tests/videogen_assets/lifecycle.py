@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from shutil import copytree
 
 import dagster as dg
 import pytest
@@ -50,6 +51,18 @@ def run_lifecycle(
         raise_on_error=False,
         resources=resources or {},
     )
+
+
+def run_first(installation: Installation, model: Path, config: dict, measured: Path) -> dg.ExecuteInProcessResult:
+    """Version 1 goes through the job; what it measures is kept in `measured`, or taken from there if it is."""
+    kept, is_first = installation.home / "artifacts", not measured.exists()
+    if not is_first:
+        copytree(measured, kept, dirs_exist_ok=True)
+    installation.registry.register(NAME, model, "random weights")
+    result = run_lifecycle(installation, LABEL, config)
+    if is_first:
+        copytree(kept, measured)
+    return result
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:

@@ -19,6 +19,7 @@ from tests.videogen_assets.lifecycle import (
     checks,
     latest,
     materialised,
+    run_first,
     run_lifecycle,
     with_gates,
 )  # fmt: skip
@@ -28,9 +29,8 @@ from videogen.store.records import Champion, ServedEngine
 from videogen_assets.definitions import defs
 
 
-def test_too_little_evidence_is_measured_kept_and_not_a_pass(installation, tiny_folder) -> None:
-    version = installation.registry.register(NAME, tiny_folder, "random weights")
-    result = run_lifecycle(installation, LABEL, FEW)
+def test_too_little_evidence_is_measured_kept_and_not_a_pass(installation, tiny_folder, measured_once) -> None:
+    result = run_first(installation, tiny_folder, FEW, measured_once / "refused")
     assert not result.success
     assert materialised(result) >= {"engine", "warm_up", "evaluation_videos", "quality_report"}
     assert "promotion" not in materialised(result) and installation.store.champion(NAME) is None
@@ -48,13 +48,12 @@ def test_too_little_evidence_is_measured_kept_and_not_a_pass(installation, tiny_
     kept = latest(installation, "quality_report")
     folder = installation.artifacts.get("judgements", str(kept["judgement"].value))
     assert {GATES, "distances.json", "report.html", "contact_sheet.png"} <= {path.name for path in folder.iterdir()}
-    tags = installation.registry.version(NAME, version.version).tags
+    tags = installation.registry.version(NAME, 1).tags
     assert tags["dagster_run_id"] == result.run_id and tags["judgement"] == folder.name
 
 
-def test_run_again_everything_is_reused_and_mlflow_gets_no_second_run(installation, tiny_folder) -> None:
-    installation.registry.register(NAME, tiny_folder, "random weights")
-    run_lifecycle(installation, LABEL, FEW)
+def test_run_again_everything_is_reused_and_mlflow_gets_no_second_run(installation, tiny_folder, measured_once) -> None:
+    run_first(installation, tiny_folder, FEW, measured_once / "refused")
     before = installation.registry.version(NAME, 1).tags["evaluation_run_id"]
     run_lifecycle(installation, LABEL, FEW)
     assert installation.registry.version(NAME, 1).tags["evaluation_run_id"] == before
@@ -70,11 +69,10 @@ def test_a_version_that_mlflow_no_longer_has_ends_its_run_and_says_so(installati
 
 
 @pytest.fixture
-def promoted(installation, tiny_folder, monkeypatch, tmp_path) -> Installation:
+def promoted(installation, tiny_folder, measured_once, monkeypatch, tmp_path) -> Installation:
     """Version 1 went through the job and serves."""
     with_gates(monkeypatch, tmp_path)
-    installation.registry.register(NAME, tiny_folder, "random weights")
-    assert run_lifecycle(installation, LABEL, FEWEST).success
+    assert run_first(installation, tiny_folder, FEWEST, measured_once / "promoted").success
     return installation
 
 
