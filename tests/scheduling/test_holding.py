@@ -99,6 +99,11 @@ def test_holding_for_callers_does_no_harm(callers, back_s, each_s):
     assert closed_loop(load, hold=True).rate >= 0.98 * closed_loop(load, hold=False).rate
 
 
+def test_callers_who_are_not_punctual_are_waited_for_a_little_longer():
+    load = Closed(4, back_s=0.005, jitter_s=0.002)
+    assert closed_loop(load, hold=True).rate >= 1.05 * closed_loop(load, hold=False).rate
+
+
 @pytest.mark.parametrize("deadline_s", [0.25, 0.3, 0.5])
 def test_callers_with_deadlines_miss_no_more_of_them(deadline_s):
     for callers in (3, 4, 8):
@@ -106,11 +111,12 @@ def test_callers_with_deadlines_miss_no_more_of_them(deadline_s):
         assert closed_loop(load, hold=True).missed <= closed_loop(load, hold=False).missed
 
 
-def test_what_took_steps_before_is_nobody_who_comes():
+def test_what_was_changed_or_took_steps_before_is_nobody_who_comes():
     kept = holding(100)
     scheduler = Scheduler(COSTS, holding=kept)
     before = kept.forecast.rate("k", 60.0)
-    scheduler.add(Job("changed", "k", 4, steps_done=1), 60.0)
+    scheduler.add(Job("started", "k", 4, steps_done=1), 60.0)
+    scheduler.add(Job("changed", "k", 4, is_new=False), 60.0)
     assert kept.forecast.rate("k", 60.0) == before
     scheduler.add(Job("new", "k", 4), 60.0)
     assert kept.forecast.rate("k", 60.0) > before

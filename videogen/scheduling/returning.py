@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 SEEN = 64
 """Of so many jobs that ended, in batches of about a size, it is remembered when somebody came after them."""
 
+MARGIN_S = 0.001
+"""How much longer is waited than until somebody is expected: who came just then would find that the run began."""
+
 
 class _Delays:
     """The last `SEEN` delays from an end to the arrival after it, in seconds; infinite where none came in time."""
@@ -85,7 +88,8 @@ class Returns:
         """The gain and the hold that has it, in seconds. `run_s[b - 1]` is what a run of b takes, up to a full one."""
         missing, best = len(run_s) - present, (0.0, 0.0)
         most = max(_spared(present, more, run_s) for more in range(missing + 1))
-        for wait, expected in self.expected(key, now, min(longest, most)):
+        for comes, expected in self.expected(key, now, min(longest, most) - MARGIN_S):
+            wait = comes + MARGIN_S
             best = max(best, (_spared(present, min(expected, missing), run_s) - wait, wait))
         return best
 
