@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from videogen.devices import Device, cpu, find_devices
-from videogen.errors import DeviceError
+from videogen.devices import Device, cpu, find_devices, only
+from videogen.errors import DeviceError, InvalidRequest
 
 
 class FakeNvml:
@@ -127,3 +127,26 @@ def test_no_driver_means_the_cpu(error):
 def test_a_driver_that_does_not_answer_is_an_error_and_not_the_cpu():
     with pytest.raises(DeviceError, match="does not answer: NVML error 999"):
         find_devices({}, FakeNvml(start_error=999))
+
+
+@pytest.mark.parametrize(
+    ("visible", "wish", "expected"),
+    [
+        (None, "0", "GPU-a"),
+        (None, "GPU-a", "GPU-a"),
+        (None, "MIG-2", "MIG-2"),
+        ("MIG-2,GPU-a", "1", "GPU-a"),
+        ("GPU-a", "cpu", "cpu"),
+    ],
+)
+def test_the_one_device_that_is_meant_is_the_only_one_left(visible, wish, expected):
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    left = only(wish, environment, FakeNvml())
+    assert [device.id for device in find_devices({"CUDA_VISIBLE_DEVICES": left}, FakeNvml())] == [expected]
+
+
+@pytest.mark.parametrize("wish", ["2", "GPU-c", "1", "", "MIG", "-1"])
+def test_a_device_that_is_not_there_or_not_one_is_told_with_those_that_are(wish):
+    allowed = r"allowed: cpu; 0 or GPU-a \(NVIDIA H200\); 1 or MIG-0 .*; 1 or MIG-2 "
+    with pytest.raises(InvalidRequest, match=f"--device: got {wish!r}; {allowed}"):
+        only(wish, {}, FakeNvml())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from videogen.engines.device import available_cores, cpu_architecture, cpu_name
-from videogen.errors import DeviceError
+from videogen.errors import DeviceError, InvalidRequest
 
 Kind = Literal["cpu", "nvidia", "mig"]
 
@@ -49,6 +49,22 @@ def find_devices(environment: Mapping[str, str] | None = None, nvml: Any = None)
     if nvml is None:
         nvml = importlib.import_module("pynvml")
     return _visible(_nvidia_devices(nvml), visible) or [cpu()]
+
+
+def only(wish: str, environment: Mapping[str, str] | None = None, nvml: Any = None) -> str:
+    """What CUDA_VISIBLE_DEVICES must hold so that this process and its children find the one device that is meant.
+
+    `wish` is a GPU's index or the beginning of its UUID, of those that `find_devices` finds, or `cpu`. Raises
+    InvalidRequest, naming those that there are, and DeviceError.
+    """
+    if wish == "cpu":
+        return ""
+    gpus = [device for device in find_devices(environment, nvml) if device.kind != "cpu"]
+    meant = [device for device in gpus if _is_meant(device, wish)]
+    if len(meant) != 1:
+        there = [f"{device.index} or {device.id} ({device.name})" for device in gpus]
+        raise InvalidRequest("--device", wish, "; ".join(["cpu", *there]) + ("" if gpus else "; there is no GPU"))
+    return meant[0].id
 
 
 def cpu() -> Device:

@@ -11,6 +11,8 @@ from videogen.models.spec import ModelSpec, read_spec
 if TYPE_CHECKING:
     from videogen.artifacts import Artifacts
     from videogen.devices import Device
+    from videogen.registry import ModelRegistry, ModelVersion
+    from videogen.settings import Target
     from videogen.store.records import Champion, ServedEngine
     from videogen.store.store import Store
 
@@ -62,10 +64,24 @@ def champion_of(reference: str, store: "Store") -> "Champion":
     return chosen
 
 
-def runnable_target(targets: Mapping[str, "ServedEngine"], device: "Device", label: str) -> str:
+def pull(registry: "ModelRegistry", artifacts: "Artifacts", version: "ModelVersion") -> tuple[Path, bool]:
+    """The files, as an artifact, of a registered version with a digest, and whether they were fetched now."""
+
+    def fill(folder: Path) -> None:
+        registry.pull(version.name, version.version, folder)
+
+    assert version.digest is not None
+    return artifacts.build(WEIGHTS, version.digest, fill)
+
+
+def runnable_targets(device: "Device") -> tuple["Target", ...]:
+    """Those that can run on this kind of device, the best first."""
+    return ("cpu",) if device.kind == "cpu" else ("tensorrt", "tensorrt-rtx", "cpu")
+
+
+def runnable_target(targets: Mapping[str, "ServedEngine"], device: "Device", label: str) -> "Target":
     """The target that serves on this kind of device. Raises EngineUnavailable, naming those that there are."""
-    wanted = ("cpu",) if device.kind == "cpu" else ("tensorrt", "tensorrt-rtx", "cpu")
-    for target in wanted:
+    for target in runnable_targets(device):
         if target in targets:
             return target
     passed = ", ".join(targets) or "none"

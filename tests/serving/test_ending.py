@@ -80,3 +80,7 @@ def test_a_port_of_grpc_that_is_taken_is_told_before_anything_is_loaded(tmp_path
 def test_a_folder_that_is_not_there_is_told_so(tmp_path):
     told = refused(tmp_path, "0", "--ungated", "--model", "nowhere")
     assert "--model: got 'nowhere'" in told and "there is no such folder" in told
+
+
+def test_a_device_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    assert "--device: got '77'; allowed: cpu; " in refused(tmp_path, "0", "--synthetic", "--device", "77")

@@ -1,6 +1,7 @@
 """The service as its users have it: a process that answers over real sockets, and ends well."""
 
 import time
+from pathlib import Path
 
 import httpx
 import openai
@@ -73,3 +74,9 @@ def test_usage_tells_what_a_video_cost_by_the_price_of_the_device(tmp_path):
         assert usage["gpu_seconds"] > 0 and usage["cost_usd"] == pytest.approx(2 * usage["gpu_seconds"], abs=1e-5)
         told = grpc.generate("a blue star", seed=2).job.usage
         assert told is not None and told.cost_usd == pytest.approx(2 * told.gpu_seconds) and told.cost_usd > 0
+
+
+def test_the_engine_process_is_left_the_device_that_was_asked_for(tmp_path):
+    with serving(tmp_path / "home", None, "--device", "cpu", CUDA_VISIBLE_DEVICES="7") as one:
+        environment = Path(f"/proc/{one.engine()}/environ").read_bytes().split(b"\0")
+        assert b"CUDA_VISIBLE_DEVICES=" in environment

@@ -1,6 +1,7 @@
 """`videogen serve`: the inference service, until Ctrl-C."""
 
 import asyncio
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -14,8 +15,18 @@ LogFormat = Literal["human", "json"]
 def serve(
     model: Annotated[
         str,
-        typer.Option(help="A model, whose champion is followed; NAME@VERSION for that one; with --ungated a folder."),
+        typer.Option(
+            help="A model, whose champion is followed; NAME@NUMBER for that one, if it is the champion or the one "
+            "before; with --ungated any NAME@NUMBER of the registry, or a folder."
+        ),
     ] = "videogen-tiny",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="The one device that it serves on: a GPU's index or UUID, as CUDA_VISIBLE_DEVICES leaves and counts "
+            "them, or `cpu`; the first GPU if not given, the CPU without one."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="For HTTP; 0 takes a free one.", min=0, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(help="For gRPC; 0 takes a free one.", min=0, max=65535)] = 50051,
@@ -50,6 +61,7 @@ def serve(
     """
     require("fastapi", "serve")
     require("grpc", "serve")
+    from videogen.devices import only
     from videogen.serving.assembly import Serving
     from videogen.serving.engine.messages import Synthetic
     from videogen.serving.server import serve as run
@@ -68,4 +80,6 @@ def serve(
         repeats=repeats,
     )
     logs.configure(log_format)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = only(device)  # the engine process, a child, finds that one, too
     asyncio.run(run(read_settings(), serving, typer.echo))

@@ -25,12 +25,15 @@ from videogen.serving.versions.fitting import fits
 from videogen.serving.versions.preparing import Prepared, prepare, synthetic
 from videogen.serving.versions.served import ServedVersion, Versions
 from videogen.serving.versions.swapping import Swapper
+from videogen.serving.versions.ungated import prepare_ungated
 from videogen.serving.wishes import Wishes
 from videogen.settings import Settings
 from videogen.store.backends.catalog import open_records
 from videogen.store.store import Store
 
 STORE_THREADS = 4
+CPU_BATCH_MAX, GPU_BATCH_MAX = 8, 128
+"""Of a GPU's, as many as the shape of its engine allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Core:
     prepare: Callable[[str], Prepared]
 
     async def load(self, tell: Callable[[str], None]) -> ServedVersion:
-        """Starts the engine process with what is to be served. Raises InvalidRequest, EngineError."""
+        """Starts the engine process with what is to be served. Raises EngineError, and what the preparing raises."""
         swapper, call = self.swapper, self.maker.call
         generation = await call(lambda: self.store.champion_generation(swapper.model) if swapper else 0)
         version, to_load = await call(
@@ -98,12 +101,16 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
         ) as store,
     ):
         artifacts, device = open_artifacts(settings), find_devices()[0]
-        get = partial(prepare, store=store, artifacts=artifacts, device=device, ungated=serving.ungated)
+        get = (
+            partial(prepare_ungated, artifacts=artifacts, device=device, settings=settings)
+            if serving.ungated
+            else partial(prepare, store=store, artifacts=artifacts, device=device)
+        )
         log = JobLog(with_prompts=serving.log_prompts)
         observers = Observers(metrics, overview, log, *([tracing] if tracing else []))
         holder = f"serve-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         provenance = {"holder": holder, **device.metadata}
-        config = _engine_config(settings, serving)
+        config = _engine_config(settings, serving, device)
         maker = Maker(store, config, Versions(), Changes(), holder, executor, observers, provenance=provenance)
         room = partial(fits, artifacts=artifacts, device=device)
         swapper = Swapper(maker, serving.model.partition("@")[0], get, room) if serving.follows else None
@@ -118,11 +125,13 @@ def assembled(settings: Settings, serving: Serving) -> Generator[Core]:
                 tracing.close()
 
 
-def _engine_config(settings: Settings, serving: Serving) -> EngineConfig:
+def _engine_config(settings: Settings, serving: Serving, device: Device) -> EngineConfig:
+    is_cpu = device.kind == "cpu"
     return EngineConfig(
         artifacts_url=settings.artifacts_url,
         artifacts_cache=str(settings.home / "artifacts-cache"),
-        streams=None,
+        streams=settings.threads if is_cpu and not serving.synthetic else None,
+        batch_max=CPU_BATCH_MAX if is_cpu else GPU_BATCH_MAX,
         lease_folder=None if serving.synthetic else str(settings.device_locks),
         synthetic=serving.synthetic,
     )

@@ -7,10 +7,9 @@ import dagster as dg
 
 from resources.artifacts import ArtifactsResource
 from resources.registry import RegistryResource
-from videogen.artifacts import Artifacts
 from videogen.errors import ArtifactError
 from videogen.registry import ModelRegistry, ModelVersion
-from videogen.resolve import WEIGHTS
+from videogen.resolve import WEIGHTS, pull
 from videogen_assets.checks import gate
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.labels import parse_label
@@ -96,13 +95,3 @@ def find_version(registry: ModelRegistry, label: str, pin: bool) -> ModelVersion
             registry.pull(name, number, Path(scratch) / "model", pin=pin)
         version = registry.version(name, number)
     return version
-
-
-def pull(registry: ModelRegistry, artifacts: Artifacts, version: ModelVersion) -> tuple[Path, bool]:
-    """The version's files as an artifact, and whether they were fetched now."""
-
-    def fill(folder: Path) -> None:
-        registry.pull(version.name, version.version, folder)
-
-    assert version.digest is not None
-    return artifacts.build(WEIGHTS, version.digest, fill)

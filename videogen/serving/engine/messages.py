@@ -70,7 +70,6 @@ class VersionToLoad:
     target: Literal["cpu", "tensorrt-rtx", "tensorrt"] = "cpu"
     engine_key: str | None = None
     precision: str | None = None
-    batch_size: int = 1
     ungated: bool = False
 
 

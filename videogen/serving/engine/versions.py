@@ -141,7 +141,7 @@ class Loader:
         from videogen.engines.profile import LatencyProfile, profile_engine
 
         most = self._most(engine)
-        batches = sorted({size for size in (1, 2, 4, 8, 16) if size < most} | {most})
+        batches = sorted({size for size in (1, 2, 4, 8, 16, 32, 64) if size < most} | {most})
 
         def measure() -> LatencyProfile:
             return profile_engine(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from videogen.artifacts import Artifacts
 from videogen.devices import Device
-from videogen.errors import ArtifactCorrupt, ArtifactMissing, ArtifactRefused, InvalidRequest
-from videogen.models.spec import ModelSpec, read_spec
+from videogen.errors import InvalidRequest
+from videogen.models.spec import ModelSpec
 from videogen.resolve import resolve_model, runnable_target
 from videogen.serving.engine.messages import VersionToLoad
 from videogen.serving.versions.served import ServedVersion
@@ -14,15 +14,13 @@ from videogen.store.store import Store
 Prepared = tuple[ServedVersion, VersionToLoad]
 
 
-def prepare(reference: str, store: Store, artifacts: Artifacts, device: Device, ungated: bool = False) -> Prepared:
-    """The champion or the version before it by name, or with `ungated` a model's folder.
+def prepare(reference: str, store: Store, artifacts: Artifacts, device: Device) -> Prepared:
+    """The champion or the version before it, by name.
 
     Raises InvalidRequest, or EngineUnavailable where no engine that passed its gates runs on `device`.
     """
     if Path(reference).is_dir():
-        return _folder(Path(reference), ungated)
-    if ungated:
-        raise InvalidRequest("--model", reference, "with --ungated, a model's folder; there is no such folder")
+        raise InvalidRequest("model", reference, "a champion's name; or, with --ungated, a folder: it passed no gates")
     resolved = resolve_model(reference, store, artifacts)
     target = runnable_target(resolved.targets, device, resolved.label)
     engine = resolved.targets[target]
@@ -38,10 +36,9 @@ def prepare(reference: str, store: Store, artifacts: Artifacts, device: Device, 
         version_digest=resolved.version_digest,
         label=resolved.label,
         folder=str(resolved.folder),
-        target=target,  # ty: ignore[invalid-argument-type]
+        target=target,
         engine_key=engine.engine_key,
         precision=engine.precision,
-        batch_size=engine.batch_size,
     )
 
 
@@ -50,21 +47,3 @@ def synthetic(name: str = "synthetic") -> Prepared:
     spec = ModelSpec(name, num_inference_steps=4, guidance_scale=1.0, widths=(64,), heights=(64,), frames=(16,))
     version = ServedVersion(name, f"{name}@1", name, spec, None, ungated=True)
     return version, VersionToLoad(version_digest=name, label=version.label, folder="", ungated=True)
-
-
-def _folder(folder: Path, ungated: bool) -> Prepared:
-    from videogen.manifest import build_manifest
-    from videogen.models.loading import load_tokenizer
-
-    if not ungated:
-        raise InvalidRequest(
-            "model", str(folder), "a champion's name; or, with --ungated, a folder: it passed no gates"
-        )
-    try:
-        spec, words = read_spec(folder), getattr(load_tokenizer(folder), "vocabulary", None)
-        digest = build_manifest(folder).digest
-    except (ArtifactMissing, ArtifactCorrupt, ArtifactRefused) as error:
-        raise InvalidRequest("model", str(folder), f"a folder in diffusers' form: {error}") from error
-    label = f"{spec.name}@{digest[:12]}"
-    version = ServedVersion(spec.name, label, digest, spec, None if words is None else tuple(words), ungated=True)
-    return version, VersionToLoad(digest, label, str(folder.absolute()), ungated=True)
