@@ -298,9 +298,13 @@ def test_admin():
         for generation, (digest, label) in enumerate([("synthetic", "synthetic@1"), ("e" * 64, "synthetic@2")]):
             served.store.promote("synthetic", Champion(digest, label), generation)
         told = client.swap("synthetic@2")
-        assert told["serving"] == "synthetic@2" and told["seconds"] > 0
-        assert client.rollback() == {"serving": "synthetic@1"}
-        assert client.reload()["serving"] == "synthetic@1"
+        assert told.keys() == {"before", "serving", "seconds", "longest_gap_s"}
+        assert (told["before"], told["serving"]) == ("synthetic@1", "synthetic@2")
+        assert 0 < told["longest_gap_s"] <= told["seconds"]
+        back = client.rollback()
+        assert back.keys() == told.keys() and (back["before"], back["serving"]) == ("synthetic@2", "synthetic@1")
+        again = client.reload()
+        assert again.keys() == told.keys() and again["before"] == again["serving"] == "synthetic@1"
         stats = client.stats()
         assert stats["ready"] is True and stats["in_hand"] == 0
         assert {one["label"]: one["admitted"] for one in stats["versions"]} == {

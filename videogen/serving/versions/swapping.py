@@ -11,6 +11,7 @@ from videogen.serving.making.maker import Maker
 from videogen.serving.versions.bringing import Bringer, TookItsPlace
 from videogen.serving.versions.preparing import Prepared
 from videogen.serving.versions.retrying import Patience, Retries
+from videogen.serving.versions.served import ServedVersion
 from videogen.store.records import Json
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Swapper:
             try:
                 chosen = await self.maker.call(lambda: champion_of(reference, self.maker.store))
                 if before is not None and chosen.version_digest == before.version_digest:
-                    return self._told(started, before.label)
+                    return self._told(started, before)
                 version = self.maker.versions.loaded.get(chosen.version_digest)
                 if version is None:
                     version, to_load = await self.maker.call(lambda: self.prepare(reference))
@@ -96,24 +97,34 @@ class Swapper:
             self.maker.versions.admit(version)
             self.maker.wake()
             self._before = before.version_digest if before else None
-            seconds = time.monotonic() - started
-            self.maker.observer.swapped(True, seconds, self.maker.speed.longest_gap(since=started))
+            gap_s, seconds = self._took(started)
+            self.maker.observer.swapped(True, seconds, gap_s)
             logger.info("%s is served, %s before it; loaded in %.1f s", version.label, before and before.label, seconds)
-            return self._told(started, version.label)
+            return self._told(started, before)
 
     async def rollback(self) -> Mapping[str, Json]:
         """Moves the champion pointer back, and follows it. Raises RecordNotFound if there is nothing before it."""
+        started, before = time.monotonic(), self.maker.versions.current
         await self.maker.call(lambda: self.maker.store.rollback(self.model))
         await self.look()
         if self.failed:
             raise InvalidRequest("model", self.model, f"a champion that can be served: {self.failed}")
-        current = self.maker.versions.current
-        return {"serving": current.label if current else None}
+        return self._told(started, before)
 
     async def let_go(self) -> None:
         """Unloads what is neither admitted nor the one before it, once nobody waits for anything of it."""
         async with self._turn:
             await self.bringer.let_go(self._before)
 
-    def _told(self, started: float, label: str) -> Mapping[str, Json]:
-        return {"serving": label, "seconds": round(time.monotonic() - started, 3)}
+    def _told(self, started: float, before: ServedVersion | None) -> Mapping[str, Json]:
+        now, (gap_s, seconds) = self.maker.versions.current, self._took(started)
+        return {
+            "before": before.label if before else None,
+            "serving": now.label if now else None,
+            "seconds": round(seconds, 3),
+            "longest_gap_s": round(gap_s, 3),
+        }
+
+    def _took(self, started: float) -> tuple[float, float]:
+        """The longest of the seconds since then without a step, and all of them."""
+        return self.maker.speed.longest_gap(since=started), time.monotonic() - started

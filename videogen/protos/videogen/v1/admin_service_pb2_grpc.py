@@ -94,7 +94,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reload(self, request, context):
-        """Reads the champion pointer and the settings again.
+        """Looks at the champion pointer now, and serves its version, whether or not that failed before. Settings are read at
+        the start of the service only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
