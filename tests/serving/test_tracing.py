@@ -12,7 +12,11 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.serving.running import serving
+from tests.serving.test_lending import leases, sealed
 from tests.serving.test_metrics import STAGES, ended
+from videogen.client.results import Executed
+from videogen.client.sync import Client
 from videogen.serving.telemetry.tracing import Tracing, called_with, carried, traceparent
 from videogen.store.store import Store
 
@@ -95,23 +99,51 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         self.came.set()
         return trace_service_pb2.ExportTraceServiceResponse()
 
+    @property
+    def resources(self):
+        return [resource for request in self.requests for resource in request.resource_spans]
 
-def test_spans_arrive_at_a_real_collector():
+    @property
+    def spans(self):
+        return [span for resource in self.resources for scope in resource.scope_spans for span in scope.spans]
+
+
+@pytest.fixture
+def collector():
     receiver, server = Receiver(), grpc.server(ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    receiver.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
-    try:
-        tracing = Tracing.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"})
-        tracing.ended(ended(traceparent=HEADER))
-        tracing.close()  # sends what is left
-        assert receiver.came.wait(30)
-    finally:
-        server.stop(0)
-    (resource,) = receiver.requests[0].resource_spans
+    yield receiver
+    server.stop(0)
+
+
+def test_spans_arrive_at_a_real_collector(collector):
+    tracing = Tracing.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+    tracing.ended(ended(traceparent=HEADER))
+    tracing.close()  # sends what is left
+    assert collector.came.wait(30)
+    (resource,), spans = collector.resources, collector.spans
     assert any(a.key == "service.name" and a.value.string_value == "videogen" for a in resource.resource.attributes)
-    spans = [span for scope in resource.scope_spans for span in scope.spans]
     assert len(spans) == 1 + len(STAGES) and {span.trace_id.hex() for span in spans} == {TRACE}
+
+
+@pytest.mark.slow
+def test_what_a_run_hands_over_joins_the_callers_trace_under_the_runs_name(collector, tmp_path):
+    fields = {"prompt": "a red ring", "model": "synthetic", "metadata": asked_with(HEADER, {})}
+    with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as service:
+        with Store.open(f"embedded:{tmp_path}/store") as store, Client(f"127.0.0.1:{service.grpc}") as client:
+            claims = store.claim(sealed(store, 2, **fields), "run-7", 60.0)
+            news = list(client.execute(leases(claims)))
+        assert sum(isinstance(item, Executed) for item in news) == 2
+    assert service.process.returncode == 0, service.log.read_text()
+    jobs = [span for span in collector.spans if span.name == "generate video"]
+    told = [{one.key: one.value.string_value for one in span.attributes} for span in jobs]
+    assert {one["videogen.job_id"] for one in told} == {claim.request.id for claim in claims}
+    assert {one["dagster.run_id"] for one in told} == {"run-7"}
+    assert {(span.trace_id.hex(), span.parent_span_id.hex()) for span in jobs} == {(TRACE, PARENT)}
+    below = [span for span in collector.spans if span.parent_span_id in {job.span_id for job in jobs}]
+    assert {"queue", "step", "publish"} <= {span.name for span in below}
 
 
 def test_no_endpoint_is_no_tracing_and_no_import():

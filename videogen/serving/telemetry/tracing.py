@@ -1,8 +1,9 @@
 """Traces of jobs for an OpenTelemetry collector: a span for each job, with one for each stage below it.
 
 A job's spans are made when it has ended, from the times that its stages told, so that a job costs nothing while it is
-made. The caller's `traceparent` (W3C Trace Context) travels in the request's metadata through the store, so whichever
-replica or Dagster run makes the video, its spans join the caller's trace.
+made. All its steps are one span, as long as its share of their batches. The caller's `traceparent` (W3C Trace Context)
+travels in the request's metadata through the store, so the spans join the caller's trace whichever replica makes the
+video, for a Dagster run too, whose name they carry then. A run that makes it by itself sends no spans.
 """
 
 import contextvars
