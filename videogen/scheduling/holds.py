@@ -26,8 +26,8 @@ class Holds:
         self._held: dict[Hashable, _Held] = {}
 
     def arrived(self, job: Job, now: float) -> None:
-        """Nobody new has come with what took steps before: it was changed."""
-        if self._holding is not None and not job.steps_done:
+        """Nobody new has come with what was changed, or took steps before."""
+        if self._holding is not None and job.is_new and not job.steps_done:
             self._holding.arrived(job.key, job.steps, now)
 
     def ended(self, key: Hashable, count: int, now: float) -> None:

@@ -25,6 +25,8 @@ class Job:
     weight: float = 1.0
     """The tenant's share of the device, against that of others."""
     steps_done: int = 0
+    is_new: bool = True
+    """False for one that was here before, as it was asked first: nobody new has come with it."""
 
     target: float = field(default=0.0, init=False)
     """When it should end: its deadline, or what the policy grants a job without one."""

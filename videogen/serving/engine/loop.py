@@ -225,6 +225,7 @@ class Loop:
             arrived=live.received,
             deadline=live.deadline,
             weight=live.job.weight,
+            is_new=not live.accepted.changes,
         )
 
     def _encode(self, lives: list[Live]) -> None:
