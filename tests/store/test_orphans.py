@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from tests.store.builders import put_video
 from tests.store.test_video_streaming import content
 from videogen.errors import RecordDamaged
 from videogen.store import orphans, videos
@@ -38,7 +39,7 @@ def test_an_abandoned_publication_is_marked_then_removed(records, small, monkeyp
     monkeypatch.setattr(orphans, "ORPHAN_S", 0.0)
     monkeypatch.setattr(orphans, "DUE", orphans.every(orphans.Is("orphan_s", 0.0), orphans.Unwritten("orphan_s")))
     store = Videos(records, KEEP_S)
-    whole = store.put("g", content(450), {})
+    whole = put_video(store, "g", content(450))
     lost = abandoned(store, 1)
     first = sweep(records)
     assert first == Swept(10, {(lost, "there is no such video"): 5}, marked=5, removed=0)
@@ -53,7 +54,7 @@ def test_nothing_is_removed_that_was_written_within_the_hour(clock, plain, small
     sweep(plain)
     clock.pass_(ORPHAN_S - 1)
     assert (sweep(plain).removed, sweep(plain).marked, chunk_count(plain)) == (0, 0, 5)
-    store.put("h", content(450, 1), {})  # it is made again after all
+    put_video(store, "h", content(450, 1))  # it is made again after all
     plain.write(Write("video", lost, (Set("state", "damaged"),)))
     clock.pass_(ORPHAN_S - 1)
     assert (sweep(plain).removed, chunk_count(plain)) == (0, 5)
@@ -66,7 +67,7 @@ def test_a_publication_that_comes_between_the_passes_keeps_its_chunks(clock, pla
     lost = abandoned(store, 1)
     sweep(plain)
     clock.pass_(ORPHAN_S + 1)
-    store.put("h", content(450, 1), {})
+    put_video(store, "h", content(450, 1))
     assert sweep(plain).orphans == {} and store.read(lost) == content(450, 1)
 
 
@@ -76,14 +77,14 @@ def test_what_was_removed_is_written_again_whole(clock, plain, small):
     sweep(plain)
     clock.pass_(ORPHAN_S + 1)
     assert sweep(plain).removed == 5
-    store.put("h", content(450, 1), {})  # before they are gone
+    put_video(store, "h", content(450, 1))  # before they are gone
     clock.pass_(2)
     assert store.read(lost) == content(450, 1)
 
 
 def test_chunks_of_a_damaged_video_and_those_beyond_its_end_are_orphans(records, small):
     store = Videos(records, KEEP_S)
-    damaged, longer = store.put("g", content(250), {}), store.put("g", content(250, 1), {})
+    damaged, longer = put_video(store, "g", content(250)), put_video(store, "g", content(250, 1))
     records.write(Write("chunk", f"{damaged}/000001", (SetPayload(b"x"),)))
     with pytest.raises(RecordDamaged):
         store.read(damaged)
@@ -95,7 +96,7 @@ def test_chunks_of_a_damaged_video_and_those_beyond_its_end_are_orphans(records,
 
 def test_an_expired_video_keeps_its_chunks_while_somebody_may_read_them(clock, plain, small):
     store = Videos(plain, KEEP_S)
-    stream = store.stream(store.put("g", content(3000), {}))
+    stream = store.stream(put_video(store, "g", content(3000)))
     next(stream)
     clock.pass_(KEEP_S + 1)
     assert sweep(plain).orphans == {}
