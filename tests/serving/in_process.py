@@ -51,9 +51,10 @@ async def served(
     following: Callable[[Maker], Swapper | None] = lambda maker: None,
     wishes: Wishes | None = None,
     grace_s: float = 5.0,
+    hang_after_s: float = 60.0,
 ) -> AsyncIterator[Service]:
     with ThreadPoolExecutor(4) as executor:
-        config = EngineConfig(synthetic=device)
+        config = EngineConfig(synthetic=device, hang_after_s=hang_after_s)
         maker = Maker(
             store, config, Versions(), Changes(), name, executor, observer or Observer(), limits=making or Making()
         )
