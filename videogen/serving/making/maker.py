@@ -101,7 +101,7 @@ class Maker:
             raise
         self.versions.admit(version)
         self.work.down = None
-        claiming = partial(self._claimer.run, lambda: self.room, lambda: self.versions.loaded, self.take)
+        claiming = partial(self._claimer.run, lambda: self.room, self._served, self.take)
         self.tasks.last(claiming, "claiming")
         self.tasks.last(self._leases.keep, "the renewal of leases")
 
@@ -113,14 +113,17 @@ class Maker:
 
     def stands(self) -> Server:
         """What the other replicas are told of this one."""
-        current = self.versions.current
-        digests = {*self.versions.loaded, *self.reviver.to_load, *([current.version_digest] if current else [])}
-        return Server(self.holder, frozenset(digests), 1 / self.speed.seconds_each)
+        current, loading = self.versions.current, self.reviver.to_load.values()
+        served = {*self._served(), *(one.served_as for one in loading), *([current.served_as] if current else [])}
+        return Server(self.holder, frozenset(served), 1 / self.speed.seconds_each)
+
+    def _served(self) -> list[str]:
+        return [version.served_as for version in self.versions.loaded.values()]
 
     def pace(self, accepted: AcceptedRequest) -> Pace:
         """What admission goes by for a request."""
         lent = self.work.lent_before(accepted.request.priority)
-        return Pace(self.stands(), self.speed.step_s, lent, self.speed.publish_s)
+        return Pace(self.stands(), self.speed.step_s, lent, self.speed.publish_s, self.speed.steps_each)
 
     async def stop(self, grace_s: float) -> None:
         """Takes nothing more, waits for what is in hand, then gives the rest back unused."""
