@@ -189,6 +189,8 @@ class Prover:
         return reference_frames(self.folder, self.requests)
 
     def _kept(self, target: Target, what: Sequence[str], measure: Callable[[], Proof]) -> tuple[Proof, bool]:
+        from videogen.engines.cache import fused_schedule
+
         asked = [(request.request.prompt, request.request.seed) for request in self.requests]
         rules = self.settings.model_dump_json()
         identity = [
@@ -201,7 +203,8 @@ class Prover:
             rules,
             asked,
         ]
-        key = hashlib.sha256(json.dumps([*identity, *what]).encode()).hexdigest()
+        ways = ["fused", "step by step"] if fused_schedule(self.folder) else []
+        key = hashlib.sha256(json.dumps([*identity, *what, *ways]).encode()).hexdigest()
 
         def fill(folder: Path) -> None:
             (folder / FILE).write_text(measure().to_json())

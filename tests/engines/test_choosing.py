@@ -90,6 +90,20 @@ def test_an_engine_that_is_right_alone_and_wrong_in_a_batch_is_found_out(folder,
     assert found.clips[0].psnr > 50 and found.clips[1].psnr < 30
 
 
+def test_an_engine_that_is_right_in_one_call_and_wrong_step_by_step_is_found_out(
+    artifacts, folder, requests, reference, ort_key, monkeypatch
+):
+    engine = load_engine(artifacts, ort_key)
+    run = engine.run
+
+    def still(network, inputs):
+        return {name: of * (network != "denoiser") for name, of in run(network, inputs).items()}
+
+    monkeypatch.setattr(engine, "run", still)
+    found = fidelity(folder, engine, requests, reference)
+    assert engine.sampler_sigmas and found.clips[0].psnr < 30 < 50 < found.clips[1].psnr
+
+
 def test_the_fastest_that_passes_is_chosen_and_the_others_reasons_are_kept(
     artifacts, folder, digest, requests, reference, monkeypatch
 ):

@@ -83,8 +83,9 @@ def fidelity(
 ) -> Fidelity:
     """Generates `requests` with `engine` and compares clip by clip. Raises what a request failed with.
 
-    Each alone in its batch, and the first ones again in a full batch of each of `batch_sizes` on every stream: of a
-    clip that was made several times the worst counts.
+    Each alone in its batch, and the first ones again in a full batch of each of `batch_sizes` on every stream. Of an
+    engine with a fused sampler the first one is made step by step too, as those are that join a batch: of a clip that
+    was made several times the worst counts.
     """
     reference = reference_frames(model_folder, requests) if reference is None else reference
     model = WanModel(model_folder, engine)
@@ -94,6 +95,9 @@ def fidelity(
         copies = [one.model_copy(update={"id": f"{one.id} {stream}"}) for stream in streams for one in together]
         for name, frames in _frames(model, copies, size).items():
             found[name.rpartition(" ")[0]].append(frames)
+    if engine.sampler_sigmas:
+        for name, frames in _frames(model, requests[:1], fused=False).items():
+            found[name].append(frames)
     clips = tuple(
         ClipFidelity(
             accepted.request.prompt,
@@ -106,9 +110,11 @@ def fidelity(
     return Fidelity(engine.target, engine.precision, clips)
 
 
-def _frames(model: WanModel, requests: Sequence[AcceptedRequest], batch_size: int = 1) -> Reference:
+def _frames(
+    model: WanModel, requests: Sequence[AcceptedRequest], batch_size: int = 1, *, fused: bool = True
+) -> Reference:
     found: Reference = {}
-    for outcome in Generator(model, batch_size).generate(requests):
+    for outcome in Generator(model, batch_size, fused=fused).generate(requests):
         if not isinstance(outcome, Clip):
             raise outcome.error
         if outcome.timings.batch < batch_size:
