@@ -20,8 +20,7 @@ from videogen.drain import DrainProgress, DrainReport, drain
 from videogen.generate import Clip, Timings
 from videogen.models.spec import ModelSpec
 from videogen.remote import RemoteService
-from videogen.requests import AcceptedRequest, accept, parse_request
-from videogen.serving.views import UNGATED
+from videogen.requests import UNGATED, AcceptedRequest, accept, parse_request
 from videogen.store.store import Store
 
 pytestmark = pytest.mark.slow

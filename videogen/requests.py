@@ -39,6 +39,8 @@ FILLED = ("width", "height", "num_frames", "fps", "num_inference_steps", "guidan
 """What the model's spec decides when a request leaves it open."""
 FORKED = "forked"
 """Fingerprints that begin so are one request's own: its parameters were changed while its video was made."""
+UNGATED = "ungated."
+"""Fingerprints that begin so are one request's own: what a version makes before its gates is shared with nobody."""
 OUTSIDE_FINGERPRINT = ("schema_version", "model", "seed", "tenant", "lane", "priority", "deadline", "metadata")
 
 
@@ -116,6 +118,12 @@ class AcceptedRequest(BaseModel):
         """Without `changes` where there are none: what was written before knows no such field, nor who reads it."""
         written = handler(self)
         return written if self.changes else {name: value for name, value in written.items() if name != "changes"}
+
+    @property
+    def served_as(self) -> frozenset[str]:
+        """As what a service must serve its version to make it: without gates only if it asks for no more."""
+        digest = self.version_digest
+        return frozenset({digest, UNGATED + digest} if self.fingerprint.startswith(UNGATED) else {digest})
 
     def at(self, step: int) -> Request:
         """What a step goes by, counted from 0."""

@@ -7,6 +7,7 @@ import pytest
 
 from tests.serving.in_process import CALLER, end_of, run, served, until
 from tests.store.builders import DIGEST, accepted, memory_store
+from videogen.requests import UNGATED, accept, parse_request
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.making.claiming import Claimer
 from videogen.serving.making.in_hand import Making
@@ -117,5 +118,39 @@ def test_newcomers_go_first_only_while_nobody_is_known_to_wait():
         assert not claimer.saw_none
         await until(lambda: claimer.saw_none)
         looking.cancel()
+
+    run(test)
+
+
+def test_what_passed_no_gates_claims_nothing_that_asks_for_what_did():
+    """Both of one version; a request for the ungated one may also be made by the one that passed."""
+    store, served = memory_store(), UNGATED + DIGEST
+    gated, asked = accepted(1, lane="interactive"), accepted(2, lane="interactive")
+    ungated = asked.model_copy(update={"fingerprint": UNGATED + asked.id})
+    store.submit(gated)
+    store.submit(ungated)
+    claims = store.claim_lane("interactive", "without gates", 60.0, 8, served)
+    assert [claim.request.id for claim in claims] == [ungated.id]
+    store.release(claims)
+    claims = store.claim_lane("interactive", "champion", 60.0, 8, DIGEST)
+    assert {claim.request.id for claim in claims} == {gated.id, ungated.id}
+
+
+def test_a_service_of_what_passed_no_gates_leaves_the_champion_s_requests_to_others():
+    store = memory_store()
+
+    async def test() -> None:
+        async with served(store, Synthetic(), Making(poll_s=(0.01, 0.01))) as service:
+            version = service.versions.current
+            assert (
+                version is not None
+                and version.ungated
+                and service.maker.stands().versions == {UNGATED + version.version_digest}
+            )
+            wish = parse_request({"prompt": "a red ring", "lane": "interactive", "model": version.name})
+            gated = store.submit(accept(wish, version.spec, version.version_digest, label=version.label))
+            own = await service.submit({"prompt": "a red ring"}, CALLER)
+            assert (await end_of(service, own.id)).status == "completed"
+            assert store.request(gated.id).state == "queued"
 
     run(test)

@@ -10,9 +10,8 @@ from videogen.client.results import HANDED_BACK, Executed, ExecuteFailed
 from videogen.client.results import Claim as Lease
 from videogen.errors import Overloaded, StoreConflict
 from videogen.models.spec import ModelSpec
-from videogen.requests import accept, new_id, parse_request
+from videogen.requests import UNGATED, accept, new_id, parse_request
 from videogen.serving.engine.messages import Synthetic
-from videogen.serving.views import UNGATED
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 

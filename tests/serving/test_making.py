@@ -14,7 +14,7 @@ import pytest
 
 from tests.serving.in_process import CALLER, Heard, end_of, run, served, until
 from videogen.errors import EngineError, StoreUnavailable
-from videogen.requests import accept, parse_request
+from videogen.requests import UNGATED, accept, parse_request
 from videogen.serving.changes import Changes
 from videogen.serving.engine.messages import (
     Died,
@@ -284,7 +284,7 @@ def test_what_is_claimed_while_the_service_ends_is_given_back():
             request = accept(wish, version.spec, version.version_digest, label=version.label)
             records.looks_on.clear()
             await until(records.looks.is_set)
-            store.submit(request)
+            store.submit(request.model_copy(update={"fingerprint": UNGATED + request.id}))
             asyncio.get_running_loop().call_later(0.3, records.looks_on.set)
             await service.stop(0.1)
             await asyncio.sleep(1.0)

@@ -4,6 +4,7 @@ import time
 
 from tests.serving.in_process import CALLER, run, served, until
 from tests.store.builders import DIGEST, accepted
+from videogen.requests import UNGATED
 from videogen.serving.engine.messages import Synthetic
 from videogen.serving.making.in_hand import Making
 from videogen.serving.making.presence import Presence
@@ -57,8 +58,21 @@ def test_a_service_tells_what_it_serves_and_ends_what_nobody_does():
             old = store.submit(accepted(1, OLD, lane="interactive"))
             await until(lambda: store.request(old.id).state == "failed")
             job = await service.submit({"prompt": "a red ring"}, CALLER)
-            assert [one.versions for one in store.servers.live()] == [{job.version_digest}]
+            assert [one.versions for one in store.servers.live()] == [{UNGATED + job.version_digest}]
             assert store.servers.live()[0].per_second > 0
         assert store.servers.live() == []
 
     run(test)
+
+
+def test_who_serves_a_version_without_gates_does_not_serve_those_that_ask_for_the_champion():
+    store, asked = Store(MemoryRecordStore()), accepted(2, lane="interactive")
+    gated = store.submit(accepted(1, lane="interactive"))
+    ungated = store.submit(asked.model_copy(update={"fingerprint": UNGATED + asked.id}))
+    presence = Presence(store, lambda: Server("me", frozenset({UNGATED + DIGEST}), 1.0), unserved_s=SHORT_S)
+    presence.tell()
+    ends = time.monotonic() + 30.0
+    while store.request(gated.id).state == "queued" and time.monotonic() < ends:
+        presence.end_unserved()
+        time.sleep(SHORT_S)
+    assert [store.request(one.id).state for one in (gated, ungated)] == ["failed", "queued"]

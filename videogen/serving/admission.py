@@ -109,7 +109,7 @@ class Admission(Observer):
         own = self.own(accepted)
         self._look(own)
         self._take_off()
-        per_second = self._per_second(own, accepted.version_digest)
+        per_second = self._per_second(own, accepted)
 
         def refusal(turn: str | None = None) -> Overloaded | None:
             with self._changing:
@@ -166,7 +166,7 @@ class Admission(Observer):
             if ahead == len(self._keys):
                 return None
         videos = ahead + more + own.lent + own.videos(record.accepted.request.num_inference_steps)
-        turn = videos / self._per_second(own, record.version_digest)
+        turn = videos / self._per_second(own, record.accepted)
         return Eta(ahead, _eta(record.accepted, own, turn))
 
     def _refusal(self, accepted: AcceptedRequest, ahead: int, wait: float, eta: float) -> Overloaded | None:
@@ -180,8 +180,8 @@ class Admission(Observer):
             return Overloaded(told, eta - deadline, eta)
         return None
 
-    def _per_second(self, own: Pace, version_digest: str) -> float:
-        others = (one.per_second for one in self._others if version_digest in one.versions)
+    def _per_second(self, own: Pace, accepted: AcceptedRequest) -> float:
+        others = (one.per_second for one in self._others if not one.versions.isdisjoint(accepted.served_as))
         return own.server.per_second + sum(others)
 
     def _look(self, own: Pace) -> None:

@@ -9,10 +9,9 @@ import contextlib
 import logging
 
 from videogen.errors import VideogenError
-from videogen.requests import AcceptedRequest
+from videogen.requests import UNGATED, AcceptedRequest
 from videogen.serving.jobs import Caller, VideoJob
 from videogen.serving.service import Service
-from videogen.serving.views import UNGATED
 from videogen.serving.wishes import AHEAD, Wish, Wishes
 
 logger = logging.getLogger(__name__)

@@ -4,12 +4,11 @@ import datetime
 import uuid
 from collections.abc import Mapping
 
+from videogen.requests import UNGATED
 from videogen.serving.jobs import STATUS, JobError, Usage, VideoJob
 from videogen.store.pace import Eta
 from videogen.store.records import Json, RequestRecord, VideoRecord
 
-UNGATED = "ungated."
-"""Fingerprints that begin so are one request's own: what a version makes before its gates is shared with nobody."""
 REMIXED_FROM = "remixed_from"
 ERROR_CODES = {"failed": "generation_failed", "cancelled": "cancelled", "expired": "deadline_exceeded"}
 

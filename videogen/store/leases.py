@@ -113,7 +113,7 @@ class Leases:
         pages_left = LOOK_AHEAD // PAGE
         for ids in chunks((entry.request_id for entry in entries), PAGE):
             for state, accepted in self._candidates(ids, None):
-                if not state.retry_in and version in (None, accepted.version_digest):
+                if not state.retry_in and (version is None or version in accepted.served_as):
                     found.setdefault(state.key, (state, accepted))
             pages_left = min(pages_left, 1 + ALIKE_AHEAD // PAGE if found else pages_left) - 1
             together = _together(list(found.values()))[:limit]

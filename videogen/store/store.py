@@ -256,8 +256,9 @@ class Store:
         """Leases on the next that wait in a lane and can be generated in one batch, [] if there is none.
 
         What is in a sealed batch is its run's. The first that may be claimed, in the order of their turns, decides
-        with which: those of its model version (only `model_digest`, if given), size, steps and guidance. What was
-        tried before is handed out alone. The cost does not grow with what waits: `videogen.store.leases` has the bound.
+        with which: those of its model version (only `model_digest`, if given: one of a request's `served_as`), size,
+        steps and guidance. What was tried before is handed out alone. The cost does not grow with what waits:
+        `videogen.store.leases` has the bound.
         """
         return self._leases.claim_lane(lane, holder, lease_s, limit, model_digest)
 

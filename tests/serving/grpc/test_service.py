@@ -23,8 +23,7 @@ from videogen.models.spec import ModelSpec
 from videogen.protos.videogen.v1 import video_service_pb2 as pb
 from videogen.protos.videogen.v1.video_pb2 import VideoSpec
 from videogen.protos.videogen.v1.video_service_pb2_grpc import VideoServiceStub
-from videogen.requests import AcceptedRequest, accept, parse_request
-from videogen.serving.views import UNGATED
+from videogen.requests import UNGATED, AcceptedRequest, accept, parse_request
 from videogen.store.backends.catalog import open_records
 from videogen.store.records import Claim as Lease
 from videogen.store.store import Store

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from videogen.errors import EngineError
-from videogen.requests import AcceptedRequest
+from videogen.requests import UNGATED, AcceptedRequest
 from videogen.scheduling.job import Priority
 
 HEADER = struct.Struct(">IQ")
@@ -71,6 +71,11 @@ class VersionToLoad:
     engine_key: str | None = None
     precision: str | None = None
     ungated: bool = False
+
+    @property
+    def served_as(self) -> str:
+        """As a `ServedVersion`."""
+        return UNGATED * self.ungated + self.version_digest
 
 
 @dataclass(frozen=True, slots=True)

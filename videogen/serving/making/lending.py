@@ -10,7 +10,6 @@ from videogen.requests import AcceptedRequest
 from videogen.serving.making.workload import Workload
 from videogen.serving.store_calls import Call
 from videogen.serving.versions.served import Versions
-from videogen.serving.views import UNGATED
 from videogen.store.records import Claim
 from videogen.store.store import Store
 
@@ -90,6 +89,6 @@ def _why_not(versions: Versions, request: AcceptedRequest) -> str | None:
     version = versions.loaded.get(request.version_digest)
     if version is None:
         return f"{request.label} is not served here"
-    if version.ungated and not request.fingerprint.startswith(UNGATED):
+    if version.served_as not in request.served_as:
         return f"{version.label} has passed no gates: what it makes is shared with nobody"
     return None

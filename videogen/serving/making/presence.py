@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from videogen.errors import VideogenError
 from videogen.serving.store_calls import Call
+from videogen.store.records import RequestRecord
 from videogen.store.servers import LIVE_S, Server
 from videogen.store.store import Store
 
@@ -42,8 +43,10 @@ class Presence:
     def end_unserved(self) -> None:
         """Fails what has waited too long for a version that nobody serves."""
         now, overdue = time.monotonic(), self.store.overdue("interactive", self.unserved_s)
-        served = frozenset[str]().union(*(one.versions for one in self.store.servers.live())) if overdue else ()
-        waiting = [record for record in overdue if record.version_digest not in served]
+        served = (
+            frozenset[str]().union(*(one.versions for one in self.store.servers.live())) if overdue else frozenset()
+        )
+        waiting = [record for record in overdue if served.isdisjoint(_served_as(record))]
         since = {record.version_digest: now for record in waiting}
         self._unserved_since = {digest: self._unserved_since.get(digest, at) for digest, at in since.items()}
         for record in waiting:
@@ -54,3 +57,7 @@ class Presence:
         for claim in self.store.claim([request_id], self.stands().name, LIVE_S, 1):
             logger.warning("request %s fails: %s is not served any more", request_id, label)
             self.store.fail(claim, f"{label} is not served any more: submit the request again", retry=False)
+
+
+def _served_as(record: RequestRecord) -> frozenset[str]:
+    return frozenset({record.version_digest}) if record.accepted is None else record.accepted.served_as

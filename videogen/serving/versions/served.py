@@ -8,10 +8,9 @@ from typing import Any
 
 from videogen.errors import InvalidRequest
 from videogen.models.spec import ModelSpec
-from videogen.requests import AcceptedRequest, accept, parse_request
+from videogen.requests import UNGATED, AcceptedRequest, accept, parse_request
 from videogen.resolve import CHAMPION
 from videogen.serving.jobs import ModelInfo
-from videogen.serving.views import UNGATED
 from videogen.store.records import ServedEngine
 
 
@@ -28,6 +27,11 @@ class ServedVersion:
     targets: Mapping[str, ServedEngine] = field(default_factory=dict)
     ungated: bool = False
     since: float = field(default_factory=time.time)
+
+    @property
+    def served_as(self) -> str:
+        """What the store and the other replicas are told that is served; see `AcceptedRequest.served_as`."""
+        return UNGATED * self.ungated + self.version_digest
 
     def again(self, accepted: AcceptedRequest) -> AcceptedRequest:
         """A request that another version was to make, for this one. Raises InvalidRequest if it asks for that other."""
