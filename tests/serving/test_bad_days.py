@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 import socket
 import struct
@@ -81,28 +82,52 @@ def test_the_store_goes_and_what_is_in_hand_is_published_when_it_is_back(tmp_pat
         assert service.process.returncode == 0, service.log.read_text()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
+@contextlib.contextmanager
+def small_disk(folder):
+    """A file system of its own, small."""
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     mounted = subprocess.run(mounting, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"mounting a small file system is not allowed here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_refuses_what_is_new_and_work_in_hand_is_published_once_there_is_room(tmp_path, small_disk):
-    with serving(tmp_path, f"embedded:{small_disk}/store") as service:
+@contextlib.contextmanager
+def filled(folder):
+    """Its file system is full meanwhile."""
+    filling = folder / "filling"
+    with contextlib.suppress(OSError), filling.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    yield
+    filling.unlink()
+
+
+@contextlib.contextmanager
+def limited(service):
+    """No file of the service may be written beyond its first 4 KiB meanwhile."""
+    soft, hard = resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("how", ["its file system is full", "its files are full"])
+def test_a_full_disk_refuses_what_is_new_and_work_in_hand_is_published_once_there_is_room(tmp_path, how):
+    folder, is_full = tmp_path / "disk", how == "its file system is full"
+    with (
+        small_disk(folder) if is_full else contextlib.nullcontext(),
+        serving(tmp_path, f"embedded:{folder}/store") as service,
+    ):
         ids = [service.submit("a red ring", seed=seed, **LONG) for seed in range(4)]
         until(lambda: service.ask(f"/v1/videos/{ids[0]}")["status"] == "in_progress")
-        with contextlib.suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as filling:
-            while True:
-                filling.write(bytes(4096))
-        until(lambda: submitted(service, 100).status_code == 503)
-        assert refused(service, 101)
-        (small_disk / "filling").unlink()
+        with filled(folder) if is_full else limited(service):
+            until(lambda: submitted(service, 100).status_code == 503)
+            assert refused(service, 101)
         assert {service.end_of(one)["status"] for one in ids} == {"completed"}
         assert service.end_of(service.submit("a red ring", seed=102))["status"] == "completed"
     assert service.process.returncode == 0, service.log.read_text()
