@@ -1,20 +1,19 @@
 """What is made for several is as urgent as the most urgent of them, also for the successor of a process that died."""
 
-import dataclasses
 import os
 import signal
 
 import pytest
 
+from tests.serving.forking.changing import DEVICE, gated
 from tests.serving.in_process import CALLER, run, served, until
-from videogen.serving.engine.messages import EngineJob, Synthetic
+from videogen.serving.engine.messages import EngineJob
 from videogen.serving.making.in_hand import Making
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 
 FIRST = {"prompt": "a slow red ring", "num_inference_steps": 30, "seed": 1}
 LONG = {"prompt": "a red ring", "num_inference_steps": 30, "seed": 0, "priority": "batch"}
-DEVICE = Synthetic(fixed_s=0.06, each_s=0.001)
 
 
 def given_to(service) -> list[EngineJob]:
@@ -27,11 +26,6 @@ def given_to(service) -> list[EngineJob]:
 
     service.work.engine.run = give
     return found
-
-
-def gated(service) -> None:
-    """What the device makes may be shared, as what passed its gates."""
-    service.versions.admit(dataclasses.replace(service.versions.current, ungated=False))
 
 
 @pytest.mark.parametrize("joins", ["here", "elsewhere"])
