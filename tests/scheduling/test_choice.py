@@ -94,6 +94,15 @@ def test_priority_and_deadline_can_change_while_it_waits_and_while_it_runs():
     assert made.next(0.045).jobs[0].id == "b"
 
 
+def test_a_deadline_that_is_taken_away_counts_no_more():
+    made = Scheduler(Affine(0.04, 0.005, largest=1))
+    for name in "ab":
+        made.add(Job(name, "x", 10), 0.0)
+    made.change("b", deadline=1.0)
+    made.change("b", deadline=None)
+    assert made.next(0.0).jobs[0].id == "a"
+
+
 def test_late_jobs_wait_for_those_that_can_still_make_it_unless_their_tenant_is_owed_more():
     one = Affine(0.04, 0.005, largest=1)
     made = Scheduler(one, Policy(fairness_s=0.1))

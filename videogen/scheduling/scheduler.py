@@ -60,7 +60,8 @@ class Scheduler:
         return job
 
     def change(self, job_id: str, *, priority: Priority | None = None, deadline: float | None = None) -> None:
-        """What the job is from the next boundary on. One that isn't here is no error."""
+        """What the job is from the next boundary on: of the same class without a `priority`, without a deadline if none
+        is given. One that isn't here is no error."""
         live, job = self._live, self._live.jobs.get(job_id)
         if job is None:
             return
@@ -68,7 +69,7 @@ class Scheduler:
             live.take(job)
         live.leave(job)
         job.priority = priority or job.priority
-        job.deadline = job.deadline if deadline is None else deadline
+        job.deadline = deadline
         job.set_late(False)
         self._aim(job)
         live.enter(job)

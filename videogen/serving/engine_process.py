@@ -234,7 +234,7 @@ class EngineProcess:
             self._send(Cancel(run))
 
     def change(self, job_id: str, *, priority: Any = None, deadline_in: float | None = None) -> None:
-        """From the next step boundary on; `deadline_in` in seconds from now."""
+        """From the next step boundary on; `deadline_in` in seconds from now, None takes the deadline away."""
         if (run := self._runs.of(job_id)) is not None:
             self._send(Change(run, priority, deadline_in))
 

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from tests.serving.forking.changing import DEVICE, gated
-from tests.serving.in_process import CALLER, run, served, until
+from tests.serving.in_process import CALLER, end_of, run, served, until
 from videogen.serving.engine.messages import EngineJob
-from videogen.serving.making.in_hand import Making
+from videogen.serving.making.in_hand import Making, left
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 
@@ -65,5 +65,76 @@ def test_who_joins_makes_it_as_urgent_at_once():
                 (first.id, "interactive"),
             ]
             assert all(0 < how["deadline_in"] <= 50.0 for _, how in told)
+
+    run(scenario)
+
+
+def told_to(service) -> list[tuple[str, float | None]]:
+    """Priorities and deadlines that the engine process is told of from now on."""
+    change, told = service.work.engine.change, list[tuple[str, float | None]]()
+
+    def tell(job_id, *, priority, deadline_in):
+        told.append((priority, deadline_in))
+        change(job_id, priority=priority, deadline_in=deadline_in)
+
+    service.work.engine.change = tell
+    return told
+
+
+def test_it_is_as_urgent_as_those_who_wait_still():
+    async def scenario():
+        async with served(Store(MemoryRecordStore()), DEVICE) as service:
+            gated(service)
+            service.work.engine.pause()
+            first = await service.submit(LONG, CALLER)
+            await until(lambda: service.work.held(first.id) is not None)
+            told = told_to(service)
+            joined = await service.submit({**LONG, "priority": "interactive", "deadline": 50.0}, CALLER)
+            assert told.pop()[0] == "interactive"
+            await service.cancel(joined.id, CALLER)
+            await until(lambda: told)
+            assert told.pop() == ("batch", None)
+
+    run(scenario)
+
+
+def test_a_deadline_that_has_passed_is_nobody_elses():
+    store = Store(MemoryRecordStore())
+
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            gated(service)
+            service.work.engine.pause()
+            first = await service.submit(LONG, CALLER)
+            await until(lambda: service.work.held(first.id) is not None)
+            held, told = service.work.held(first.id), told_to(service)
+            hurried = service.versions.accept({**LONG, "deadline": 2.0}, CALLER.tenant)
+            store.submit(hurried)
+            service.work.joined(held.claim.generation, hurried)
+            service.maker.deadlines.add(hurried)
+            assert 0 < told.pop()[1] <= 2.0
+            await end_of(service, hurried.id)
+            await until(lambda: told)
+            assert told.pop() == ("batch", None)
+            late = service.versions.accept({**LONG, "deadline": 0.001}, CALLER.tenant)
+            await until(lambda: left(late) == 0.0)
+            service.work.joined(held.claim.generation, late)
+            await service.submit({**LONG, "priority": "standard"}, CALLER)
+            assert told == [("standard", None)]
+
+    run(scenario)
+
+
+def test_who_joins_without_more_haste_is_told_to_nobody():
+    async def scenario():
+        async with served(Store(MemoryRecordStore()), DEVICE) as service:
+            gated(service)
+            service.work.engine.pause()
+            first = await service.submit({**LONG, "deadline": 40.0}, CALLER)
+            await until(lambda: service.work.held(first.id) is not None)
+            told = told_to(service)
+            for deadline in (None, 50.0, 45.0):
+                await service.submit({**LONG, "deadline": deadline}, CALLER)
+            assert not told and len(service.work.held(first.id).asked) == 4
 
     run(scenario)

@@ -101,13 +101,13 @@ class Loop:
             self._end(live, cancelled(live))
 
     def change(self, job_id: str, priority: Priority | None, deadline_in: float | None) -> None:
-        """From the next step boundary on."""
+        """From the next step boundary on; without a `deadline_in` it has no deadline any more."""
         with self._changed:
             live = self._lives.get(job_id)
             if live is None:
                 return
             live.job = replace(live.job, priority=priority or live.job.priority)
-            live.deadline = live.deadline if deadline_in is None else time.monotonic() + deadline_in
+            live.deadline = None if deadline_in is None else time.monotonic() + deadline_in
             if live.scheduled is not None:
                 self.scheduler.change(live.scheduled.id, priority=priority, deadline=live.deadline)
             self._changed.notify_all()

@@ -137,6 +137,8 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Change:
+    """What a job is from its next boundary on: of the same class without a `priority`, without a deadline if None."""
+
     id: str
     priority: Priority | None = None
     deadline_in: float | None = None

@@ -29,6 +29,20 @@ class Making:
     """How long a request waits for a version that no replica on the store serves before it fails."""
 
 
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """When something is to be made. `due`: the deadline by the monotonic clock."""
+
+    priority: Priority
+    due: float | None
+
+    def rises_with(self, priority: Priority, due: float | None, now: float) -> bool:
+        """Is it another one once that is asked for too? A deadline that has passed gives way to whatever comes."""
+        sooner = due is not None and now < due and (self.due is None or due < self.due)
+        passed = self.due is not None and self.due <= now
+        return CLASSES.index(priority) < CLASSES.index(self.priority) or sooner or passed
+
+
 @dataclass(slots=True)
 class InHand:
     """A claim that the engine has or will get, and what it told of it.
@@ -44,6 +58,8 @@ class InHand:
     first_step_at: float | None = None
     is_given: bool = False
     waiting: tuple[AcceptedRequest, ...] = ()
+    urgency: "Urgency | None" = None
+    """As the engine was told last, by this one's own word."""
 
     @property
     def asked(self) -> tuple[AcceptedRequest, ...]:

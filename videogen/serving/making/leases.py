@@ -38,15 +38,19 @@ class Leases:
         await self.release([claim for claim in dropped if claim in renewal.unwanted])
 
     async def look(self, generation: str) -> None:
-        """Lets go of a generation at once if nobody wants its video any more."""
+        """Lets go of a generation at once if nobody wants its video any more; else it is as urgent as those who do."""
         for held in [one for one in self.work.in_hand.values() if one.claim.generation == generation]:
-            claim = held.claim
+            claim, known = held.claim, held.asked
             with contextlib.suppress(StoreUnavailable):
                 renewal = await self.call(lambda claim=claim: self.store.renew([claim]))
                 if renewal.unwanted and self.work.drop(claim):
                     self.work.hand_back([held], "nobody wants it any more")
                     if held.lent is None:
                         await self.release([claim])
+                elif held.lent is None:
+                    waiting = await self.call(lambda claim=claim: self.store.awaiting(claim.generation))
+                    if waiting and self.work.in_hand.get(claim.request.id) is held:
+                        self.work.left_by(held, known, waiting)
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Gives leases back unused; where the store is away, they run out."""

@@ -10,7 +10,7 @@ from videogen.scheduling.job import CLASSES, Priority
 from videogen.scheduling.policy import AGEING_S
 from videogen.serving.engine.messages import Died, EngineJob
 from videogen.serving.engine_process import EngineProcess
-from videogen.serving.making.in_hand import InHand, left
+from videogen.serving.making.in_hand import InHand, Urgency, left
 from videogen.serving.making.speed import Speed
 from videogen.serving.making.suspects import Suspects
 from videogen.store.records import Claim, StoreLimits
@@ -78,8 +78,8 @@ class Workload:
     def _give(self, held: InHand) -> None:
         """As urgent as the most urgent who waits for it."""
         held.is_given = True
-        job = self.job(held.claim.request)
-        self.engine.run(replace(job, priority=held.priority, deadline_in=self._first_deadline_in(held)))
+        priority, deadline_in = self._urgency(held)
+        self.engine.run(replace(self.job(held.claim.request), priority=priority, deadline_in=deadline_in))
 
     def job(self, accepted: AcceptedRequest) -> EngineJob:
         """What the engine process is told of a request."""
@@ -91,15 +91,23 @@ class Workload:
         seconds = left(accepted)
         return None if seconds is None else max(0.0, seconds - self.speed.publish_s)
 
-    def _first_deadline_in(self, held: InHand) -> float | None:
-        return min((seconds for one in held.asked if (seconds := self._deadline_in(one)) is not None), default=None)
+    def _urgency(self, held: InHand) -> tuple[Priority, float | None]:
+        """What the engine process is told now. A deadline that cannot be kept counts only where all are such."""
+        all_seconds = [self._deadline_in(one) for one in held.asked]
+        seconds = min((one for one in all_seconds if one), default=None if None in all_seconds else 0.0)
+        priority, due = held.priority, None if seconds is None else time.monotonic() + seconds
+        held.urgency = Urgency(priority, due)
+        return priority, seconds
 
     def joined(self, generation: str, accepted: AcceptedRequest) -> None:
         """A further request waits for what is being made; what a run has lent is as urgent as the run says."""
         for held in self.in_hand.values():
             if held.claim.generation == generation and held.lent is None:
                 held.waiting = (*held.asked, accepted)
-                self._tell_urgency(held)
+                now, seconds = time.monotonic(), self._deadline_in(accepted)
+                due = None if seconds is None else now + seconds
+                if held.urgency is None or held.urgency.rises_with(accepted.request.priority, due, now):
+                    self._tell_urgency(held)
 
     def hand_on(self, held: InHand, waiting: Sequence[AcceptedRequest]) -> None:
         """It is made for those who wait for it now: in the name of one of them, and as urgent as the most urgent."""
@@ -113,9 +121,15 @@ class Workload:
         held.waiting = tuple(waiting)
         self._tell_urgency(held)
 
+    def left_by(self, held: InHand, known: Sequence[AcceptedRequest], waiting: Sequence[AcceptedRequest]) -> None:
+        """Of those that were `known` only those `waiting` still do: it is as urgent as they are, and who came since."""
+        ids = {one.id for one in (*known, *waiting)}
+        held.waiting = (*waiting, *(one for one in held.asked if one.id not in ids))
+        self._tell_urgency(held)
+
     def _tell_urgency(self, held: InHand) -> None:
-        deadline_in = self._first_deadline_in(held)
-        self.engine.change(held.claim.request.id, priority=held.priority, deadline_in=deadline_in)
+        priority, deadline_in = self._urgency(held)
+        self.engine.change(held.claim.request.id, priority=priority, deadline_in=deadline_in)
 
     def out(self, request_id: str) -> InHand | None:
         """It is in hand no more."""
