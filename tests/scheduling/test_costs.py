@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videogen.scheduling.costs import NEAR, Affine, Corrected, Profiled, Table, batch_that_pays
+from videogen.scheduling.costs import BUSY_NEAR, NEAR, Affine, Corrected, Profiled, Table, batch_that_pays
 from videogen.scheduling.job import Job
 from videogen.scheduling.scheduler import Scheduler
 
@@ -82,6 +82,33 @@ def test_what_is_no_longer_served_is_forgotten():
     costs.observe("x", 1, 1, 0.09)
     costs.forget("x")
     assert costs.factor("x", 1, 1) == 1.0
+
+
+def test_a_key_that_is_served_again_gets_the_batch_that_pays_by_its_new_table():
+    tables = {"x": Table({(1, 1): 0.010, (2, 1): 0.020})}
+    made = Scheduler(Profiled(tables))
+
+    def batch() -> int:
+        for number in range(4):
+            made.add(Job(str(number), "x", 2), 0.0)
+        size = len((run := made.next(0.0)).jobs)
+        made.failed(run)
+        for number in range(4):
+            made.cancel(str(number))
+        return size
+
+    assert batch() == 1
+    made.forget("x")
+    tables["x"] = Table({(1, 1): 0.010, (2, 1): 0.011})
+    assert batch() == 2
+
+
+def test_what_was_measured_beside_other_work_tells_no_small_difference():
+    step = {(1, 1): 0.0100, (2, 1): 0.0196}
+    assert batch_that_pays(Profiled({"x": Table(step)}), "x", 8, steps=4, most=2) == 2
+    assert batch_that_pays(Profiled({"x": Table(step, near=BUSY_NEAR)}), "x", 8, steps=4, most=2) == 1
+    clear = Table({(1, 1): 0.0100, (2, 1): 0.0120}, near=BUSY_NEAR)
+    assert batch_that_pays(Profiled({"x": clear}), "x", 8, steps=4, most=2) == 2
 
 
 def test_a_graph_that_decodes_as_well_is_not_counted_twice():

@@ -27,7 +27,7 @@ class Batches:
 
     def __init__(self, costs: Corrected, policy: Policy, streams: int) -> None:
         self.costs, self.policy, self.streams = costs, policy, streams
-        self._pays: dict[tuple[Hashable, int], Paying] = {}
+        self._pays: dict[Hashable, dict[int, Paying]] = {}
 
     def most(self, key: Hashable) -> int:
         """The largest batch."""
@@ -87,10 +87,14 @@ class Batches:
         return 1 if not alone or long or any(job.remaining != left for job in jobs) else left
 
     def paying(self, key: Hashable, steps: int) -> Paying:
-        found = self._pays.get((key, steps))
-        if found is None:
-            found = self._pays[key, steps] = self._work_out(key, steps)
+        of_key = self._pays.setdefault(key, {})
+        if (found := of_key.get(steps)) is None:
+            found = of_key[steps] = self._work_out(key, steps)
         return found
+
+    def forget(self, key: Hashable) -> None:
+        """The key is no longer served: what is served under it again is measured anew."""
+        self._pays.pop(key, None)
 
     def _pays_for(self, key: Hashable, steps: int, waiting: int, busy: int) -> int:
         costs, most = self.costs.costs, self.most(key)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 NEAR = 1.003
 """Of two batch sizes whose rates are this close, the smaller is as good."""
+BUSY_NEAR = 1.05
+"""The same of what was measured while something else ran, which tells less apart."""
 
 
 class Costs(Protocol):
@@ -22,6 +24,10 @@ class Costs(Protocol):
         ...
 
     def batch_max(self, key: Hashable) -> int: ...
+
+    def near(self, key: Hashable) -> float:
+        """Of two batch sizes whose rates are this close, the smaller is as good."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,17 @@ class Affine:
     def batch_max(self, key: Hashable) -> int:
         return self.largest
 
+    def near(self, key: Hashable) -> float:
+        return NEAR
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Measured seconds by (batch, streams). `step` needs at least one."""
+    """Measured seconds by (batch, streams). `step` needs at least one; rates within `near` are not told apart."""
 
     step: Mapping[tuple[int, int], float]
     rest: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    near: float = NEAR
 
 
 class Profiled:
@@ -69,6 +79,9 @@ class Profiled:
 
     def batch_max(self, key: Hashable) -> int:
         return max(batch for batch, _ in self.tables[key].step)
+
+    def near(self, key: Hashable) -> float:
+        return self.tables[key].near
 
 
 def _read(table: Mapping[tuple[int, int], float], batch: int, streams: int) -> float:
@@ -106,8 +119,8 @@ class Corrected:
         self._factors: dict[Hashable, dict[tuple[int, int] | None, tuple[float, int]]] = {}
         self._rests: dict[Hashable, tuple[float, int]] = {}
 
-    def factor(self, key: Hashable, batch: int | None, streams: int) -> float:
-        """Real over expected seconds of a step; without a batch, of the key's steps in general."""
+    def factor(self, key: Hashable, batch: int, streams: int) -> float:
+        """Real over expected seconds of a step."""
         seen = self._factors.get(key)
         if seen is None:
             return 1.0
@@ -121,6 +134,9 @@ class Corrected:
 
     def batch_max(self, key: Hashable) -> int:
         return self.costs.batch_max(key)
+
+    def near(self, key: Hashable) -> float:
+        return self.costs.near(key)
 
     def observe(self, key: Hashable, batch: int, streams: int, seconds: float) -> None:
         """A step took so long. What is not a positive number of seconds is passed over."""
@@ -158,11 +174,11 @@ def batch_that_pays(
     `busy` of the device's `streams` run already. Smaller batches leave jobs to the streams that are free, so on a
     device whose streams scale better than its batches the answer is 1.
     """
-    best, best_rate = 1, 0.0
+    best, best_rate, near = 1, 0.0, costs.near(key)
     for batch in range(1, min(waiting, most) + 1):
         used = min(streams, busy + math.ceil(waiting / batch))
         served = busy * batch + min(waiting, (used - busy) * batch)
         rate = served / (steps * costs.step(key, batch, used) + costs.rest(key, batch, used))
-        if rate > NEAR * best_rate:
+        if rate > near * best_rate:
             best, best_rate = batch, rate
     return best

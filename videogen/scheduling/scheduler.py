@@ -3,6 +3,8 @@
 Whoever has a free stream asks `next`, runs what it says and reports it with `stepped`. No clock, no I/O, no threads.
 """
 
+from collections.abc import Hashable
+
 from videogen.scheduling.batches import Batches
 from videogen.scheduling.choosing import Choice
 from videogen.scheduling.costs import Corrected, Costs
@@ -58,6 +60,11 @@ class Scheduler:
             self._live.take(job)
             self._live.leave(job)
         return job
+
+    def forget(self, key: Hashable) -> None:
+        """No job of the key is here, and it is no longer served."""
+        self.costs.forget(key)
+        self._batches.forget(key)
 
     def change(self, job_id: str, *, priority: Priority | None = None, deadline: float | None = None) -> None:
         """What the job is from the next boundary on: of the same class without a `priority`, without a deadline if none

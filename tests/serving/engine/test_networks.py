@@ -21,6 +21,7 @@ from videogen.models.spec import read_spec
 from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
 from videogen.requests import Request, accept
+from videogen.scheduling.costs import BUSY_NEAR, NEAR
 from videogen.serving.engine import versions
 from videogen.serving.engine.lives import failure
 from videogen.serving.engine.stages import one_by_one
@@ -166,12 +167,17 @@ def test_who_fails_in_a_batch_fails_alone():
     assert (sorted(done), failed) == ([0, 1, 2, 4], [3])
 
 
-@pytest.mark.parametrize(("most", "kept"), [(-1.0, False), (1.0, True)])
-def test_a_profile_is_kept_unless_others_kept_the_machine_busy(tiny, tmp_path, monkeypatch, most, kept):
+@pytest.mark.parametrize(("most", "alone", "kept"), [(-1.0, True, False), (1.0, False, False), (1.0, True, True)])
+def test_a_profile_is_kept_unless_something_else_kept_the_machine_busy(tiny, tmp_path, monkeypatch, most, alone, kept):
     monkeypatch.setattr(versions, "MOST", most)
     shutil.copytree(tiny.artifacts.root, tmp_path / "artifacts", ignore=shutil.ignore_patterns(versions.KIND))
     url = str(tmp_path / "artifacts")
     config = dataclasses.replace(tiny.config, artifacts_url=url, artifacts_cache=url, batch_max=2)
-    loaded = versions.Loader(config, cpu(), 1).load(tiny.version, lambda text: None, alone=True)
+    loader = versions.Loader(config, cpu(), 1)
+    loaded = loader.load(tiny.version, lambda text: None, alone=alone)
     assert loaded.tables[False].step  # used either way
     assert (tmp_path / "artifacts" / versions.KIND).exists() is kept
+    assert {table.near for table in loaded.tables.values()} == {NEAR if kept else BUSY_NEAR}
+    if kept:
+        beside = loader.load(tiny.version, lambda text: None, alone=False)
+        assert beside.tables[False].step == loaded.tables[False].step, "it was measured again, on a busy device"

@@ -168,7 +168,7 @@ class Loop:
                 raise EngineError(f"version {digest[:12]} is still needed by {count} jobs")
             del self.versions[digest]
             for key in self._keys.forget(digest):
-                self.scheduler.costs.forget(key)
+                self.scheduler.forget(key)
                 self._holding.forget(key)
 
     @property

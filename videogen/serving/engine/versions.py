@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from videogen.errors import ArtifactCorrupt, ArtifactMissing, EngineUnavailable, GenerationFailed
 from videogen.foreign_load import MOST, ForeignLoad
-from videogen.scheduling.costs import Table
+from videogen.scheduling.costs import BUSY_NEAR, NEAR, Table
 from videogen.serving.engine.messages import EngineConfig, VersionToLoad
 
 if TYPE_CHECKING:
@@ -79,17 +79,18 @@ class Loader:
         engine, key, built = self._engine(artifacts, version, tell)
         tell(f"warming {engine.target} {engine.precision} at every shape")
         model = WanModel(folder, engine)
-        profile = self._profile(artifacts, folder, key, engine, keep=alone)
+        profile, is_steady = self._profile(artifacts, folder, key, engine, alone=alone)
         self._warm(folder, engine, 2 if profile.guided else 1)
         tell("asking for a first video")
         mp4_s, probe_s = _probe(model, _questions(version, 1)[0])
+        near = NEAR if is_steady else BUSY_NEAR
         costs = {guided: step_costs(dataclasses.replace(profile, guided=guided)) for guided in (False, True)}
         return Version(
             digest=version.version_digest,
             label=version.label,
             model=model,
             encode=encode_mp4,
-            tables={guided: _with_mp4(table, mp4_s) for guided, table in costs.items()},
+            tables={guided: _as_served(table, mp4_s, near) for guided, table in costs.items()},
             engine_key=key,
             precision=engine.precision,
             target=version.target,
@@ -136,8 +137,9 @@ class Loader:
         return proof.engine_key
 
     def _profile(
-        self, artifacts: "Artifacts", folder: Path, key: str, engine: "Engine", *, keep: bool
-    ) -> "LatencyProfile":
+        self, artifacts: "Artifacts", folder: Path, key: str, engine: "Engine", *, alone: bool
+    ) -> tuple["LatencyProfile", bool]:
+        """What the networks take; and whether nothing else ran while that was measured."""
         from videogen.engines.profile import LatencyProfile, profile_engine
 
         most = self._most(engine)
@@ -149,17 +151,16 @@ class Loader:
                 streams=sorted({1, self.streams}), seconds_per_point=SECONDS_PER_POINT,
             )  # fmt: skip
 
-        if not keep:
-            return measure()
         identity = [key, self.device.name, self.device.architecture, self.streams, self.config.threads, batches]
         name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         if artifacts.has(KIND, name):
-            return LatencyProfile.from_json((artifacts.get(KIND, name) / FILE).read_text())
+            return LatencyProfile.from_json((artifacts.get(KIND, name) / FILE).read_text()), True
         others = ForeignLoad()
         profile = measure()
-        if others.share() <= MOST:  # what a busy machine shows would mislead every later start
+        is_steady = alone and others.share() <= MOST
+        if is_steady:  # what a busy machine shows would mislead every later start
             artifacts.build(KIND, name, lambda folder: _write(folder / FILE, profile.to_json()))
-        return profile
+        return profile, is_steady
 
     def _most(self, engine: "Engine") -> int:
         return min(self.config.batch_max, engine.shape.batch_max if engine.shape else self.config.batch_max)
@@ -216,5 +217,6 @@ def _check(frames: Any, accepted: "AcceptedRequest") -> None:
         raise GenerationFailed(f"the first video: got {frames.dtype} {frames.shape}; expected uint8 {expected}")
 
 
-def _with_mp4(table: Table, mp4_s: float) -> Table:
-    return Table(table.step, {(batch, streams): s + mp4_s * batch for (batch, streams), s in table.rest.items()})
+def _as_served(table: Table, mp4_s: float, near: float) -> Table:
+    """With the MP4 of each video."""
+    return Table(table.step, {(batch, streams): s + mp4_s * batch for (batch, streams), s in table.rest.items()}, near)
