@@ -30,10 +30,9 @@ from videogen.serving.wishes import Wishes
 from videogen.settings import Settings
 from videogen.store.backends.catalog import open_records
 from videogen.store.store import Store
+from videogen.warming import BATCHES
 
 STORE_THREADS = 4
-CPU_BATCH_MAX, GPU_BATCH_MAX = 8, 128
-"""Of a GPU's, as many as the shape of its engine allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _engine_config(settings: Settings, serving: Serving, device: Device) -> Engi
         artifacts_url=settings.artifacts_url,
         artifacts_cache=str(settings.home / "artifacts-cache"),
         streams=settings.threads if is_cpu and not serving.synthetic else None,
-        batch_max=CPU_BATCH_MAX if is_cpu else GPU_BATCH_MAX,
+        batch_max=max(BATCHES),
         lease_folder=None if serving.synthetic else str(settings.device_locks),
         synthetic=serving.synthetic,
     )
