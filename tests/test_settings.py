@@ -77,6 +77,9 @@ def test_targets_are_read_in_a_fixed_order():
         ("VIDEOGEN_TENANT_WEIGHTS", "acme=0"),
         ("VIDEOGEN_TENANT_WEIGHTS", "acme=1,acme=2"),
         ("VIDEOGEN_TENANT_WEIGHTS", "acme=inf"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "acme=1e-12"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "acme=101"),
+        ("VIDEOGEN_TENANT_WEIGHTS", "ac me=2"),
     ],
 )
 def test_a_bad_value_names_variable_value_and_what_is_allowed(variable, given):
@@ -105,7 +108,7 @@ def test_the_store_shares_and_weighs_as_the_settings_say(tmp_path):
     url = {"VIDEOGEN_STORE_URL": f"embedded:{tmp_path}"}
     with open_store(read_settings(url)) as store:
         assert not store.limits.share_between_tenants and store.limits.tenant_weights == {}
-    told = {"VIDEOGEN_SHARE_BETWEEN_TENANTS": "yes", "VIDEOGEN_TENANT_WEIGHTS": "acme=2.5, zenith=1"}
+    told = {"VIDEOGEN_SHARE_BETWEEN_TENANTS": "yes", "VIDEOGEN_TENANT_WEIGHTS": "acme = 2.5, zenith=1"}
     with open_store(read_settings(url | told)) as store:
         assert store.limits.share_between_tenants
         assert store.limits.tenant_weights == {"acme": 2.5, "zenith": 1.0}

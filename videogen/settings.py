@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from videogen.errors import InvalidRequest, InvalidSetting
+from videogen.store.api_keys import TENANT
 from videogen.store.rate_limits import RateLimit
 
 Target = Literal["cpu", "tensorrt-rtx", "tensorrt"]
 
 MIB = 1024 * 1024
 TARGETS: tuple[Target, ...] = get_args(Target)
+LEAST_WEIGHT, MOST_WEIGHT = 0.01, 100.0
+"""Of a tenant: with less, its turns would lie beyond all clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +213,13 @@ def _yes(given: Mapping[str, str], variable: str) -> bool:
 def _weights(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in filter(None, text.split(",")):
-        name, _, given = part.strip().partition("=")
+        name, given = (side.strip() for side in part.partition("=")[::2])
         weight = _number(given)
-        if not name or name in weights or weight is None or not weight > 0:
-            allowed = "TENANT=WEIGHT, separated by commas, each tenant once, each weight above 0"
+        if not TENANT.fullmatch(name) or name in weights or weight is None or not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+            allowed = (
+                "TENANT=WEIGHT, separated by commas, each tenant once and named as its API keys name it, "
+                f"each weight from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+            )
             raise InvalidSetting("VIDEOGEN_TENANT_WEIGHTS", text, allowed)
         weights[name] = weight
     return weights
