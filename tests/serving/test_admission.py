@@ -109,6 +109,50 @@ def test_what_was_submitted_since_the_last_look_counts_and_what_runs_lent_does(s
         admission(memory_store(), lent=21).check(asked(99))
 
 
+def test_what_is_submitted_again_with_its_key_counts_once(store):
+    one = admission(store)
+    one.check(asked(99))
+    for record in fill(store, 12):
+        for _ in range(3):
+            one.entered(record)
+    one.check(asked(99))
+
+
+def test_what_the_line_showed_before_it_was_submitted_again_counts_once(store):
+    records = fill(store, 12)
+    one = admission(store)
+    one.check(asked(99))
+    for record in records:
+        one.entered(record)
+    one.check(asked(99, deadline=13 / PER_SECOND + STEP_S))
+
+
+def test_what_enters_just_when_a_look_ends_is_taken(store, monkeypatch):
+    """A look forgets what it collected only while nobody is about to add to it."""
+    one, ends, goes_on = admission(store), threading.Event(), threading.Event()
+    clock, looks = looking_ahead.time.monotonic, []
+
+    class Halting:
+        @staticmethod
+        def monotonic():
+            looks.append(clock())
+            if len(looks) == 3:  # after the line was counted
+                ends.set()
+                goes_on.wait(10)
+            return looks[-1]
+
+    monkeypatch.setattr(looking_ahead, "time", Halting)
+    looking = threading.Thread(target=one.check, args=(asked(99),))
+    looking.start()
+    assert ends.wait(10)
+    with one._changing:
+        goes_on.set()
+        looking.join(0.2)
+        assert one._since is not None
+    looking.join(10)
+    assert one._since is None
+
+
 def test_what_ended_here_counts_no_more(store):
     one = admission(store)
     one.check(asked(99))

@@ -130,15 +130,21 @@ class Admission(Observer):
         return ahead, self._steps.more(own, turn)
 
     def entered(self, record: RequestRecord) -> None:
-        """A request was submitted here."""
-        if record.is_live and record.lane == LANE:
-            with self._changing:
-                steps = record.accepted.request.num_inference_steps if record.accepted is not None else None
-                key, steps = self._entered[record.id] = record.turn + record.id, steps or 0
-                insort(self._keys, key)
-                self._steps.add(key, steps)
-                if self._since is not None:
-                    self._since[record.id] = key, steps
+        """A request was submitted here; again, where its idempotency key came once more."""
+        if not record.is_live or record.lane != LANE:
+            return
+        steps = record.accepted.request.num_inference_steps if record.accepted is not None else None
+        key, steps = entered = record.turn + record.id, steps or 0
+        with self._changing:
+            if self._entered.get(record.id) == entered:
+                return
+            self._entered[record.id] = entered
+            self._steps.add(key, steps)
+            place = bisect_left(self._keys, key)
+            if self._keys[place : place + 1] != [key]:
+                self._keys.insert(place, key)
+            if self._since is not None:
+                self._since[record.id] = entered
 
     def ended(self, job: Ended) -> None:
         """A job ended here, of whichever replica it was."""
@@ -181,6 +187,7 @@ class Admission(Observer):
         return None
 
     def _per_second(self, own: Pace, accepted: AcceptedRequest) -> float:
+        """Of all replicas that serve the version, each in videos of what it made lately: they tell no steps."""
         others = (one.per_second for one in self._others if not one.versions.isdisjoint(accepted.served_as))
         return own.server.per_second + sum(others)
 
@@ -209,7 +216,8 @@ class Admission(Observer):
                     self._steps.add(key, steps)
             self._looked_at = time.monotonic()
         finally:
-            self._since = None
+            with self._changing:
+                self._since = None
             self._looking.release()
 
 
