@@ -348,3 +348,17 @@ def test_a_request_that_another_version_takes_over_keeps_its_id_and_its_turn(sto
     assert store.read_video(store.request(one.id).video) == b"other"
     with pytest.raises(StoreConflict):
         store.transfer(one.id, lambda asked: asked)
+
+
+def test_a_request_that_goes_to_another_version_does_not_end_with_what_failed_there_before(store):
+    other = accept(accepted(0).request, SPEC, OTHER, label="other@1")
+    store.submit(other)
+    (claim,) = store.claim([other.id], "worker", LEASE_S)
+    store.fail(claim, "the device was broken", retry=False)
+    one = store.submit(accepted(0))
+    moved = store.transfer(one.id, lambda asked: other.model_copy(update={"id": asked.id}))
+    assert (moved.state, moved.version_digest) == ("queued", OTHER)
+    (claim,) = store.claim([one.id], "worker", LEASE_S)
+    assert claim.attempt == 1
+    store.publish(claim, b"other", claim.facts())
+    assert [store.request(each.id).state for each in (one, other)] == ["done", "failed"]

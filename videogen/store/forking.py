@@ -70,6 +70,9 @@ class Forking:
         def changed(record: RequestRecord, accepted: AcceptedRequest) -> RequestRecord:
             other = anew(accepted)
             key, version = self.queue.generations.key(other), other.version_digest
+            (state,) = self.queue.generations.read_many([key])
+            if state.state == "failed":  # of others, before: it is tried anew, as by any other who comes
+                self.queue.generations.reopen(state)
             of_other = replace(record, generation=key, version_digest=version, label=other.label)
             return replace(of_other, accepted=other, joined=False)
 
