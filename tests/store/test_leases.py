@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from tests.store.builders import Clock, accepted, memory_store
-from videogen.errors import LeaseLost, RecordDamaged, RecordNotFound
+from videogen.errors import LeaseLost, RecordDamaged, RecordNotFound, StoreUnavailable
 from videogen.requests import new_id
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.primitives import MAX_PAYLOAD, Set, SetPayload, Write
@@ -268,3 +268,18 @@ def test_work_is_wanted_as_long_as_one_of_many_waits_for_it(store, clock):
     store.cancel(asked[-1].id)
     renewal = store.renew([claim, alone])
     assert (renewal.kept, renewal.unwanted) == ((alone,), (claim,))
+
+
+class FullDisk(MemoryRecordStore):
+    """Takes writes, and cannot make them durable."""
+
+    def flush(self) -> None:
+        raise StoreUnavailable("no space left on device")
+
+
+def test_a_request_that_was_not_made_durable_leaves_its_lease_to_others(clock):
+    records, asked = FullDisk(clock), accepted(0)
+    with pytest.raises(StoreUnavailable):
+        Store(records).submit_and_claim(asked, "a", 60.0)
+    (claim,) = Store(records).claim([asked.id], "b", 60.0)
+    assert claim.attempt == 1

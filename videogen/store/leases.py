@@ -1,9 +1,11 @@
 """Claim, renew, publish, fail: what a worker does with the generations that it makes."""
 
+import contextlib
 import itertools
 import random
 from collections.abc import Mapping, Sequence
 
+from videogen.errors import StoreUnavailable
 from videogen.requests import AcceptedRequest, Lane, batch_key
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.primitives import RecordStore
@@ -76,7 +78,12 @@ class Leases:
         with self.records.together():
             entered = self.queue.enter(accepted, source)
             claims = self.claim_entered(entered, holder, lease_s) if entered.is_new else []
-        self.records.flush()
+        try:
+            self.records.flush()
+        except StoreUnavailable:
+            with contextlib.suppress(StoreUnavailable):
+                self.release(claims)  # nobody hears of them, and the request stands
+            raise
         if claims:
             return entered.record, claims
         entered = self.queue.looked_at(entered)
