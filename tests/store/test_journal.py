@@ -3,6 +3,7 @@
 import itertools
 
 from tests.store.builders import Clock
+from videogen.store import index
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.index import HOUR, PAGE, SHARDS, Journal
 from videogen.store.primitives import MapPut, Write
@@ -50,3 +51,16 @@ def test_a_quiet_week_is_looked_through_in_a_few_calls_and_nothing_of_it_is_miss
     assert list(journal.latest()) == ids and len(calls) < 20
     records.write_many([journal.put(f"{n:05d}", at=now - HOUR) for n in range(2 * PAGE)])
     assert set(itertools.islice(journal.latest(), 2 * PAGE + 2)) >= {f"{n:05d}" for n in range(2 * PAGE)}
+
+
+def test_after_a_quiet_spell_no_more_than_the_latest_busy_hour_is_read_whole(monkeypatch):
+    monkeypatch.setattr(index, "PAGE", 4)
+    records, keep = MemoryRecordStore(Clock()), 48.0 * HOUR
+    journal, now = Journal(records, "requests", keep), records.now()
+    for age in range(16, 40):
+        records.write_many([journal.put(f"{age:02d}-{n:03d}", at=now - HOUR * age) for n in range(200)])
+    page, read = records.map_range, set()
+    monkeypatch.setattr(records, "map_range", lambda kind, key, *rest: read.add(key) or page(kind, key, *rest))
+    monkeypatch.setattr(records, "map_heads", lambda kind, keys, limit: [page(kind, key, "", limit) for key in keys])
+    assert next(journal.latest()) == "16-199"
+    assert len({key.partition("/")[0] for key in read}) == 1

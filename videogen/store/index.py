@@ -1,6 +1,7 @@
 """Which requests are live, in the order of their turn, and what ended when: ordered maps in a few records."""
 
 import heapq
+import itertools
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -122,19 +123,20 @@ class Journal:
         hour = int(self.records.now() // HOUR)
         oldest, at_once = hour - int(self.keep // HOUR) - 1, 1
         while hour >= oldest:
-            hours = range(hour, max(hour - at_once, oldest - 1), -1)
-            for ids in (found := self._hours(hours)):
+            hours, found = range(hour, max(hour - at_once, oldest - 1), -1), 0
+            for ids in self._hours(hours):
+                found += len(ids)
                 yield from sorted(ids, reverse=True)
             # Twice as many after a look that found little: of a quiet week, a look at each hour is all there is to do.
-            at_once = min(2 * at_once, HOURS_AT_ONCE) if sum(map(len, found)) < PAGE else 1
+            at_once = min(2 * at_once, HOURS_AT_ONCE) if found < PAGE else 1
             hour = hours[-1] - 1
 
-    def _hours(self, hours: Sequence[int]) -> list[set[str]]:
-        """What each holds; the heads of all their records are read at once."""
+    def _hours(self, hours: Sequence[int]) -> Iterator[set[str]]:
+        """What each holds; the heads of all their records are read at once, the rest of an hour when it is its turn."""
         keys = [key for hour in hours for key in _hour_keys(hour)]
         heads = zip(keys, self.records.map_heads(self.kind, keys, PAGE), strict=True)
-        found = [self._whole(key, head) for key, head in heads]
-        return [set[str]().union(*found[first : first + SHARDS]) for first in range(0, len(found), SHARDS)]
+        for _ in hours:
+            yield set[str]().union(*(self._whole(*head) for head in itertools.islice(heads, SHARDS)))
 
     def _whole(self, key: str, page: Page) -> set[str]:
         found = set[str]()
