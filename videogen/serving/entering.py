@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from videogen.errors import InvalidRequest, Overloaded
+from videogen.errors import InvalidRequest, Overloaded, RecordNotFound
 from videogen.requests import AcceptedRequest
 from videogen.serving.admission import Admission
 from videogen.serving.jobs import CacheUse, Caller, VideoJob
@@ -61,6 +61,10 @@ class Entering:
         self.maker.entering += claims_it
         try:
             entered = await self.call(lambda: self._enter(fields, caller, key, webhook_url, claims_it))
+        except InvalidRequest as refused:  # by what serves now; what served then may have accepted it
+            if (job := await self._accepted_before(key, caller)) is None:
+                raise refused
+            return job
         finally:
             self.maker.entering -= claims_it
         accepted, job, cache = entered.accepted, entered.job, entered.cache
@@ -80,6 +84,21 @@ class Entering:
         if cache == "hit":
             self.observer.ended(ended(accepted, "completed", time.time()))
         return job
+
+    async def sent_before(self, key: Idempotency | None, caller: Caller) -> VideoJob | None:
+        """The job that came with a key; None if none did. Raises InvalidRequest if it was asked otherwise."""
+        if key is None or (job_id := await self.call(lambda: self.store.known(key, caller.tenant))) is None:
+            return None
+        try:
+            return await self.watching.get(job_id, caller)
+        except RecordNotFound:  # the key was kept for a request that never came, or is no more
+            return None
+
+    async def _accepted_before(self, key: Idempotency | None, caller: Caller) -> VideoJob | None:
+        try:
+            return await self.sent_before(key, caller)
+        except InvalidRequest:
+            return None
 
     def _accept(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> AcceptedRequest:
         if fields.get("tenant", caller.tenant) != caller.tenant:

@@ -92,10 +92,10 @@ class Service:
         if session is not None:
             try:
                 fields = await self.sessions.filled(fields, session, caller)
-            except SessionNotFound:
-                if key is None or (job_id := await self.call(lambda: self.store.known(key, caller.tenant))) is None:
-                    raise
-                return await self.get(job_id, caller)  # sent again after its session ended
+            except SessionNotFound as gone:
+                if (job := await self.entering.sent_before(key, caller)) is None:
+                    raise gone
+                return job  # sent again after its session ended
         if isinstance(given := fields.get("metadata", {}), Mapping) and (metadata := carried(given)):
             fields = {**fields, "metadata": metadata}
         # To its end, although who asks may leave meanwhile: what was claimed is to be made.
