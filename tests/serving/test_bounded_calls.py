@@ -54,6 +54,20 @@ def test_a_failed_call_counts_no_more(threads):
             calls.submit(lambda: 1 // 0).result(SECONDS)
 
 
+class Threadless(ThreadPoolExecutor):
+    """On a machine that can start no thread."""
+
+    def submit(self, *given, **named):
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_machine_without_threads_is_not_told_as_a_service_that_has_ended():
+    calls = BoundedCalls(Threadless(1), lambda: None, most=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            calls.submit(lambda: None)
+
+
 def test_a_call_that_outlasts_the_service_is_told_that_it_has_ended():
     with ThreadPoolExecutor(1) as threads:
         calls = BoundedCalls(threads, lambda: None, most=1)

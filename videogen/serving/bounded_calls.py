@@ -33,6 +33,8 @@ class BoundedCalls(Executor):
             future = self.threads.submit(self._run, work, args, kwargs)
         except RuntimeError as error:
             self._ended()
+            if "shutdown" not in str(error):  # as the standard library words it; a thread may not start either
+                raise
             raise Draining("the service has ended; another replica answers") from error
         future.add_done_callback(self._ended)
         return future
