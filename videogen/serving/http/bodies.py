@@ -101,7 +101,8 @@ async def _form(request: Request) -> dict[str, Any]:
     for name, value in form.multi_items():
         outer, opened, inner = name.partition("[")
         if isinstance(value, UploadFile) and outer not in REFERENCES:
-            raise InvalidRequest(name, f"the file {value.filename}", "a value, not a file")
+            told = f"{name}: got {f'the file {value.filename}'!r}; allowed: a value, not a file"
+            raise Refused(400, "invalid_value", told, name)
         plain = FILE if isinstance(value, UploadFile) else value
         if opened and inner == "]":
             held = fields.setdefault(outer, [])
