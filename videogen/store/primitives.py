@@ -328,7 +328,10 @@ class RecordStore(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Returns when everything written so far will survive a power cut, as far as the backend can promise it."""
+        """Returns when everything written so far will survive a power cut, as far as the backend can promise it.
+
+        A server may promise that only of what came over the same connection.
+        """
 
     @abstractmethod
     def purge(self) -> int:

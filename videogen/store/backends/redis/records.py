@@ -227,7 +227,11 @@ class RedisRecordStore(RecordStore):
                     yield kind, key
 
     def flush(self) -> None:
-        """Waits for an append-only file to reach the disk, where the server has one and can say so (Redis 7.2)."""
+        """Waits for an append-only file to reach the disk, where the server has one and can say so (Redis 7.2).
+
+        The server waits for what came over the same connection and no other: what other processes wrote, or other
+        threads, is on disk no later than `appendfsync` says.
+        """
         with self._asking(), contextlib.suppress(self._errors.ResponseError):
             self._redis.execute_command("WAITAOF", 1, 0, int(1000 * ANSWER_S / 2))
 
