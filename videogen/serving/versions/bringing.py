@@ -1,25 +1,26 @@
 """Brings versions into the engine process and out of it: beside the old one or, without room for both, in its place."""
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection
 
 from videogen.errors import (
     EngineError,
     EngineUnavailable,
     InvalidRequest,
+    RecordDamaged,
     RecordNotFound,
     StoreConflict,
-    StoreUnavailable,
+    StoreError,
     VideogenError,
 )
 from videogen.serving.engine.messages import VersionToLoad
 from videogen.serving.making.maker import Maker
 from videogen.serving.store_calls import patiently
-from videogen.serving.versions.preparing import Prepared
 from videogen.serving.versions.probing import probe
 from videogen.serving.versions.served import ServedVersion
+from videogen.store.servers import LIVE_S
 
 logger = logging.getLogger(__name__)
 PROBE_S, PROBE_TIMES = 30.0, 10
@@ -29,26 +30,23 @@ DRAIN_S = 600.0
 PAUSE_S = (0.1, 30.0)
 """Between tries to free or to load a version again, growing."""
 PATIENCE_S = 30.0
-"""For how long the store may be away when it is to hand back what was accepted."""
+"""For how long the store may be away when it is to tell who waits, or to hand back what was accepted."""
+PAGE = 1000
+"""Requests that are looked at in one go."""
 
 
 class TookItsPlace(EngineUnavailable):
-    """A version that cannot be served had taken the place of the old one, which is loaded again by now."""
+    """A version that cannot be served had taken the place of the old one, which is served again by now."""
 
 
 class Bringer:
-    """One replica's. `prepare` gives what a reference stands for by now.
+    """One replica's.
 
     `fits` tells whether there is memory for a version, by its digest, beside those that are loaded in a process.
     """
 
-    def __init__(
-        self,
-        maker: Maker,
-        prepare: Callable[[str], Prepared],
-        fits: Callable[[str, Collection[str], int], bool],
-    ) -> None:
-        self.maker, self.prepare, self.fits = maker, prepare, fits
+    def __init__(self, maker: Maker, fits: Callable[[str, Collection[str], int], bool]) -> None:
+        self.maker, self.fits = maker, fits
 
     async def bring(self, version: ServedVersion, to_load: VersionToLoad, before: ServedVersion | None) -> None:
         """Loads a version, which then answers. If it does not, raises VideogenError: the old one is there as before."""
@@ -93,13 +91,14 @@ class Bringer:
     async def _replace(self, old: ServedVersion, version: ServedVersion, to_load: VersionToLoad) -> None:
         """The old version makes what it has, then goes; new requests wait for the new one meanwhile."""
         versions = self.maker.versions
-        _, old_to_load = await self.maker.call(lambda: self.prepare(old.label))
+        old_to_load = self.maker.reviver.to_load[old.version_digest]
         logger.warning("there is no room for %s beside %s, which ends first", version.label, old.label)
         versions.current = version
         try:
             await self._drain(old)
         except VideogenError:
             versions.current = old
+            await self._take_over(old, version)
             raise
         versions.drop(old.version_digest)
         self.maker.work.down = f"{version.label} is loaded in the place of {old.label}: there is no room for both"
@@ -115,14 +114,18 @@ class Bringer:
             self.maker.work.down = None
 
     async def _drain(self, old: ServedVersion) -> None:
+        """Raises TookItsPlace if it takes too long, EngineUnavailable if the store cannot tell who waits."""
         try:
             async with asyncio.timeout(DRAIN_S):
                 looks = 0
                 while looks < 2:  # between two may enter the store what was accepted just before
-                    looks = 0 if await self._is_needed(old.version_digest) else looks + 1
+                    is_needed = await patiently(lambda: self._is_needed(old.version_digest), PATIENCE_S)
+                    looks = 0 if is_needed else looks + 1
                     await asyncio.sleep(PAUSE_S[0])
         except TimeoutError as error:
-            raise EngineUnavailable(f"{old.label} had work for more than {DRAIN_S:.0f} s") from error
+            raise TookItsPlace(f"{old.label} had work for more than {DRAIN_S:.0f} s") from error
+        except StoreError as error:
+            raise EngineUnavailable(f"it cannot be told whether {old.label} has work: {error}") from error
 
     async def _restore(self, old: ServedVersion, to_load: VersionToLoad) -> None:
         pause, slowest = PAUSE_S
@@ -137,28 +140,39 @@ class Bringer:
                 pause = min(2 * pause, slowest)
 
     async def _take_over(self, old: ServedVersion, failed: ServedVersion) -> None:
-        """What was accepted for `failed` by the model's name meanwhile is made by `old`, unless others serve it."""
-        looks = 0
+        """What was accepted for `failed` by the model's name meanwhile is made by `old`, unless others serve it.
+
+        Of replicas that fail at once, each tells that it does not serve it before it looks, and the last one takes all.
+        """
+        looks, ends = 0, time.monotonic() + LIVE_S
         try:
+            await patiently(lambda: self.maker.call(self.maker.presence.tell), PATIENCE_S)
             while looks < 2:  # between two may enter the store what was accepted just before
                 moved = await patiently(lambda: self.maker.call(lambda: self._moved(old, failed)), PATIENCE_S)
-                for request_id in moved:
+                for request_id in moved or ():
                     self.maker.changes.tell(request_id)
                 self.maker.wake()
-                looks = 0 if moved else looks + 1
+                looks = 0 if moved or (moved is None and time.monotonic() < ends) else looks + 1
                 await asyncio.sleep(PAUSE_S[0])
-        except StoreUnavailable as error:
+        except VideogenError as error:
             logger.error("what waits for %s goes on waiting for it: %s", failed.label, error)
 
-    def _moved(self, old: ServedVersion, failed: ServedVersion) -> list[str]:
-        """Where the store is called."""
-        store, moved = self.maker.store, list[str]()
+    def _moved(self, old: ServedVersion, failed: ServedVersion) -> list[str] | None:
+        """None while another replica tells that it serves `failed`. Where the store is called."""
+        store, moved, kept = self.maker.store, list[str](), set[str]()
         others = [one for one in store.servers.live() if one.name != self.maker.holder]
-        if any(failed.version_digest in one.versions for one in others):
-            return moved
-        for record in store.waiting("interactive", 1000, failed.version_digest):
-            with contextlib.suppress(InvalidRequest, RecordNotFound, StoreConflict):
-                moved.append(store.transfer(record.id, old.again).id)
+        if any(failed.served_as in one.versions for one in others):
+            return None
+        while found := [
+            record
+            for record in store.waiting("interactive", len(kept) + PAGE, failed.version_digest)
+            if record.id not in kept
+        ]:
+            for record in found:
+                try:
+                    moved.append(store.transfer(record.id, old.again).id)
+                except (InvalidRequest, RecordDamaged, RecordNotFound, StoreConflict):
+                    kept.add(record.id)
         return moved
 
     async def _is_needed(self, digest: str) -> bool:

@@ -19,7 +19,7 @@ LOOK_S = 2.0
 
 
 class Swapper:
-    """One model's. `prepare` and `fits`, as `Bringer` has them, run in the maker's threads.
+    """One model's. `prepare` gives what a reference stands for by now; it and `Bringer`'s `fits` run in threads.
 
     `patience` is for a champion that could not be served.
     """
@@ -33,7 +33,7 @@ class Swapper:
         patience: Patience | None = None,
     ) -> None:
         self.maker, self.model, self.prepare = maker, model, prepare
-        self.bringer = Bringer(maker, prepare, fits)
+        self.bringer = Bringer(maker, fits)
         self.generation = 0
         self.failed: str | None = None
         """Why the pointer's version is not served, None if it is."""
