@@ -13,7 +13,9 @@ import pytest
 from tests.store.builders import accepted
 from tests.store.servers import until
 from tests.store.test_stats import series
+from videogen.errors import StoreUnavailable
 from videogen.requests import new_id
+from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.metrics import StoreMetrics
 from videogen.store.records import Claim, StoreLimits
 from videogen.store.store import Store
@@ -136,3 +138,24 @@ def test_a_holder_that_is_killed_is_one_expiry(backend_url, metered):
     assert metered.counts() == {"joins": 1, "lease_expiries": 1, "retries": 1}
     found = metered.store.stats()
     assert (found.claims, found.retries, found.lease_expiries, found.answers) == (2, 1, 1, {"miss": 1, "joined": 1})
+
+
+def test_what_a_block_takes_back_was_not_written(tmp_path):
+    metrics = StoreMetrics()
+    store = Store(metrics.metered(EmbeddedRecordStore(tmp_path), "some"))
+
+    def taken_back() -> None:
+        with store.records.together(), store.records.together():
+            store.submit(accepted(1))
+            raise StoreUnavailable("no space left on device")
+
+    with pytest.raises(StoreUnavailable):
+        taken_back()
+    queued = ("videogen_store_states_written_total", "request", "queued")
+    assert queued not in series(metrics.exposition(store)) and store.requests() == []
+    with store.records.together():
+        store.submit(accepted(1))
+        assert queued not in series(metrics.exposition(store)), "the block has not been left"
+    store.submit(accepted(2))
+    assert series(metrics.exposition(store))[queued] == 2
+    store.close()

@@ -4,10 +4,11 @@ A process that serves makes one `StoreMetrics`, opens its records through `meter
 `exposition`. Whoever does not ask for it pays nothing.
 """
 
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,6 +112,7 @@ class MeteredRecordStore(RecordStore):
         self.records, self.metrics, self.backend = records, metrics, backend
         self.asks_a_server = records.asks_a_server
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
+        self._block = _Block()
 
     def _timed(self, operation: str, kind: str, call: Callable[[], T]) -> T:
         start = time.perf_counter()
@@ -129,6 +131,12 @@ class MeteredRecordStore(RecordStore):
     def _written(self, write: Write, done: Record | None) -> None:
         if done is None:
             return
+        if self._block.written is None:
+            self._count(write, done)
+        else:
+            self._block.written.append((write, done))
+
+    def _count(self, write: Write, done: Record) -> None:
         self._carried("written", [one.payload for one in write.operations if isinstance(one, SetPayload)])
         if not any(isinstance(one, Set) and one.bin == "state" for one in write.operations):
             return
@@ -174,7 +182,25 @@ class MeteredRecordStore(RecordStore):
         return found
 
     def together(self) -> AbstractContextManager[None]:
-        return self.records.together()
+        block = self.records.together()
+        is_whole = not isinstance(block, nullcontext) and self._block.written is None
+        return self._counted_after(block) if is_whole else block
+
+    @contextmanager
+    def _counted_after(self, block: AbstractContextManager[None]) -> Generator[None]:
+        """What is written in the block counts once that has been left, and not if it was taken back."""
+        self._block.written = written = []
+        try:
+            with block:
+                yield
+        except BaseException as error:
+            if isinstance(error, StoreUnavailable) or not isinstance(error, Exception):
+                written.clear()
+            raise
+        finally:
+            self._block.written = None
+            for one in written:
+                self._count(*one)
 
     def map_range(self, kind: str, key: str, after: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         return self._timed("map_range", kind, lambda: self.records.map_range(kind, key, after, limit))
@@ -204,6 +230,12 @@ class MeteredRecordStore(RecordStore):
 
     def close(self) -> None:
         self.records.close()
+
+
+class _Block(threading.local):
+    """The thread's own: what it has written in the block that it is in, None outside of blocks."""
+
+    written: list[tuple[Write, Record]] | None = None
 
 
 def _one_of(kinds: set[str]) -> str:

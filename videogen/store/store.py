@@ -121,7 +121,7 @@ class Store:
         known, state = self._queue.resolve([accepted.id])[0]
         if known is None:
             return accepted, None
-        self.records.flush()  # whoever submitted it may be about to; a Redis waits for its own connection's writes alone
+        self.records.flush()  # whoever submitted it may be about to; see the backends for what others wrote
         return accepted, Entered(known, state, is_new=False)
 
     def known(self, idempotency: Idempotency, tenant: str) -> str | None:

@@ -46,7 +46,7 @@ class Videos:
         self.records, self.keep, self.cache = records, keep, cache
         self._now = CarriedClock(records.now, LOOK_EVERY_S) if records.asks_a_server else records.now
 
-    def bring(self, mp4: bytes) -> "Brought":
+    def bring(self, mp4: bytes) -> Brought:
         """Stores all of a video's bytes but the last."""
         digest, part, chunk_digests = _sha256(mp4), list[Write](), list[str]()
         for index, first in enumerate(range(0, len(mp4), CHUNK_BYTES)):
@@ -58,7 +58,7 @@ class Videos:
             chunk_digests.append(digest if len(payload) == len(mp4) else _sha256(payload))
         return Brought(digest, len(mp4), chunk_digests, part)
 
-    def show(self, brought: "Brought", generation: str, provenance: Mapping[str, Json]) -> VideoRecord:
+    def show(self, brought: Brought, generation: str, provenance: Mapping[str, Json]) -> VideoRecord:
         """Stores the rest of a video's bytes, and then its record, without which it is not to be seen."""
         self.records.write_many(brought.last_chunks)
         facts, now = json.dumps(dict(provenance), sort_keys=True), self._now()
