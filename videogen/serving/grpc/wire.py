@@ -75,8 +75,18 @@ def job(value: VideoJob) -> video_pb2.Job:
         made.error.CopyFrom(video_pb2.JobError(code=error.code, message=error.message, param=error.param or ""))
     if value.video is not None:
         made.video.digest, made.video.size = value.video.digest, value.video.size
-        put_json(dict(value.video.provenance), made.video.provenance)
+        put_json(_provenance(value.id, value.video.provenance), made.video.provenance)
     return made
+
+
+def _provenance(job_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How a video was made; without what is only of the request that it was made for, where that is another."""
+    if facts.get("request_id") == job_id:
+        return dict(facts)
+    told = {name: fact for name, fact in facts.items() if name != "request_id"}
+    if isinstance(asked := told.get("request"), Mapping):
+        told["request"] = {name: value for name, value in asked.items() if name != "deadline"}
+    return told
 
 
 def model(value: ModelInfo) -> model_service_pb2.Model:
