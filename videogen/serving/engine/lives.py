@@ -17,7 +17,7 @@ MEMORY_SIGNS = ("out of memory", "bad_alloc", "failed to allocate")
 
 
 @dataclass(slots=True, eq=False)
-class Forking:
+class AskedFork:
     """What a job is until it begins that is to take over the latents of `source`, with `fields` changed.
 
     `call` is answered once it has them.
@@ -49,7 +49,7 @@ class Live:
     fused: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     batches: dict[int, int] = field(default_factory=dict)
-    forking: Forking | None = None
+    forking: AskedFork | None = None
     forks: "list[Live]" = field(default_factory=list)
 
     @property

@@ -17,7 +17,7 @@ from videogen.scheduling.run import Hold, Run
 from videogen.scheduling.scheduler import Scheduler
 from videogen.serving.engine.figures import Figures
 from videogen.serving.engine.keys import Keys
-from videogen.serving.engine.lives import Forking, Live, cancelled, failure, refusal
+from videogen.serving.engine.lives import AskedFork, Live, cancelled, failure, refusal
 from videogen.serving.engine.messages import (
     Answer,
     EngineConfig,
@@ -124,7 +124,7 @@ class Loop:
             if source is None or source.cancelled:
                 self._send(Answer(asked.call))
                 return
-            live.forking, live.received = Forking(asked.call, source, asked.fields), source.received
+            live.forking, live.received = AskedFork(asked.call, source, asked.fields), source.received
             self._lives[live.job.id] = live
         self._text.put([live])
 
@@ -285,9 +285,7 @@ class Loop:
         while True:
             run, lives = self._next(number)
             self._tell(f"stream {number}", lives)
-            failed = self._step(number, run, lives)
-            for live, error in failed.items():
-                self._fail(live, error)
+            self._step(number, run, lives)
 
     def _next(self, number: int) -> tuple[Run, list[Live]]:
         with self._changed:
@@ -304,7 +302,7 @@ class Loop:
                 self._tell(f"stream {number}", ())
                 self._changed.wait(timeout)
 
-    def _step(self, number: int, run: Run, lives: list[Live]) -> dict[Live, Exception]:
+    def _step(self, number: int, run: Run, lives: list[Live]) -> None:
         failed: dict[Live, Exception] = {}
         targets = {live: live.step + run.steps for live in lives}
         started = time.perf_counter()
@@ -320,8 +318,9 @@ class Loop:
         told = [(live.job.id, live.generation.step_index, live.generation.steps) for live in fine if not live.cancelled]
         self._send(Stepped(told))
         self._wanted([live for live in fine if live.cancelled])
+        for live, error in failed.items():
+            self._fail(live, error)
         self._hand_on(number, done)
-        return failed
 
     def _stepped(
         self, number: int, run: Run, lives: Sequence[Live], seconds: float, failed: dict[Live, Exception]

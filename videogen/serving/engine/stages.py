@@ -1,4 +1,4 @@
-"""Text, decoding and MP4 around the steps: each has a queue and a thread that stands back for steps."""
+"""Text, decoding and MP4 around the steps: each has a queue and a thread that stands back for steps, or neither."""
 
 import heapq
 import itertools
@@ -13,7 +13,8 @@ from videogen.serving.engine.lives import Live
 class Stage:
     """Takes what belongs together, the most urgent first, up to `most` at once.
 
-    Beyond `room` whoever brings more does the work itself, so that nothing piles up; None is room for all.
+    Beyond `room` whoever brings more does the work itself, so that nothing piles up; None is room for all, and with 0
+    there is no thread.
     """
 
     def __init__(
@@ -24,7 +25,8 @@ class Stage:
         self._together, self._most, self._room, self._nice = together, most, room, nice
         self._order, self._lines = itertools.count(), []
         self._changed = threading.Condition()
-        threading.Thread(target=self._serve, name=f"videogen-{name}", daemon=True).start()
+        if room != 0:
+            threading.Thread(target=self._serve, name=f"videogen-{name}", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._lines)

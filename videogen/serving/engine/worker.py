@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 STATS_S = 0.5
 LEASE_LOOK_S = 0.25
 MOST_UNSENT = 64 * 2**20
-"""Bytes of videos that wait to be read before the MP4 stage waits too."""
+"""Bytes of videos that wait to be read before whoever encodes waits too: the MP4 stage, or a stream."""
 
 
 class Outbox:
