@@ -149,6 +149,8 @@ def test_errors_name_field_given_and_allowed(client):
         client.submit("a red circle", seed="three")
     with pytest.raises(errors.InvalidRequest, match="priority"):
         client.submit("a red circle", priority="now")
+    with pytest.raises(errors.InvalidRequest, match=r"priority: got .*; allowed: one of interactive"):
+        client.submit("a red circle", priority=["batch"])
     with pytest.raises(errors.InvalidRequest, match="metadata"):
         client.submit("a red circle", metadata={"x": object()})
 

@@ -29,11 +29,14 @@ M = TypeVar("M", bound=Message)
 PRIORITIES = {"interactive": 1, "standard": 2, "batch": 3}
 KINDS = {
     FieldDescriptor.CPPTYPE_STRING: "text in Unicode",
+    FieldDescriptor.CPPTYPE_BOOL: "true or false",
     FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+    FieldDescriptor.CPPTYPE_FLOAT: "a number",
+    FieldDescriptor.CPPTYPE_ENUM: "one of " + ", ".join(PRIORITIES),
     FieldDescriptor.CPPTYPE_INT32: "a whole number of 32 bits",
     FieldDescriptor.CPPTYPE_INT64: "a whole number of 64 bits",
 }
-"""What a field holds, for people."""
+"""What a field holds, for people; of enums there is one."""
 ORDERS = {"asc": video_service_pb2.LIST_ORDER_ASCENDING, "desc": video_service_pb2.LIST_ORDER_DESCENDING}
 
 
