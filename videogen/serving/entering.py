@@ -24,7 +24,7 @@ SOURCE = "videogen serve"
 
 
 @dataclass(frozen=True, slots=True)
-class Entered:
+class Submission:
     """A request that is in the store: as it was accepted, its job, what was claimed with it, and how it is answered."""
 
     accepted: AcceptedRequest
@@ -118,7 +118,7 @@ class Entering:
         key: Idempotency | None,
         webhook_url: str | None,
         claims_it: bool,
-    ) -> Entered:
+    ) -> Submission:
         accepted = self._accept(fields, caller, key)
         if webhook_url is not None:  # before its request, which is not accepted without it
             job_id = accepted.id if key is None else self.store.reserve(key, accepted)
@@ -131,7 +131,7 @@ class Entering:
             record = self.store.submit(accepted, SOURCE, key)
         self.admission.entered(record)
         job = self.watching.looking.job(record, waits=not claims)
-        return Entered(accepted, job, record.generation, claims, self._cache(record, job, claims))
+        return Submission(accepted, job, record.generation, claims, self._cache(record, job, claims))
 
     def _cache(self, record: RequestRecord, job: VideoJob, claims: list[Claim]) -> CacheUse:
         """As the job's usage will tell it."""
