@@ -30,7 +30,7 @@ FILE = "a file"
 async def read_fields(request: Request) -> dict[str, Any]:
     """The body's fields with the types that they have in JSON; a reference that is a file is the text `FILE`.
 
-    Raises InvalidRequest for what is neither, and Refused for too much of it or for one that comes too slowly.
+    Raises InvalidRequest for what is neither, and Refused for too much of it, one that comes too slowly or other files.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_form = kind in ("multipart/form-data", "application/x-www-form-urlencoded")
