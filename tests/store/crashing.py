@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from videogen.errors import RecordDamaged
 from videogen.store.primitives import Record, RecordStore, Set, Write
@@ -45,6 +46,22 @@ class WatchedRecordStore(RecordStore):
             if done[index] is not None:
                 self._count(writes[index])
         return [done[index] for index in order]
+
+    def together(self) -> AbstractContextManager[None]:
+        block = self.inner.together()
+        return block if isinstance(block, nullcontext) else self._whole(block)
+
+    @contextmanager
+    def _whole(self, block: AbstractContextManager[None]) -> Iterator[None]:
+        """What a death in it takes back did not end."""
+        before = self.ends.copy()
+        try:
+            with block:
+                yield
+        except Crash:
+            self.ends.clear()
+            self.ends.update(before)
+            raise
 
     def _count(self, write: Write) -> None:
         for operation in write.operations:

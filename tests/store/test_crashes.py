@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,21 @@ from tests.store.builders import Clock, accepted, drain_all
 from tests.store.crashing import Crash, WatchedRecordStore
 from videogen.errors import LeaseLost
 from videogen.requests import AcceptedRequest, new_id
+from videogen.store.backends.embedded import EmbeddedRecordStore
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.records import END_STATES
 from videogen.store.store import Store
+
+
+class Clocked(EmbeddedRecordStore):
+    """Its time passes only when a test says so."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.clock = clock
+        super().__init__(folder)
+
+    def now(self) -> float:
+        return self.clock()
 
 
 @dataclass
@@ -20,12 +33,14 @@ class World:
     """Two requests for one video and two more, in a store whose process may die."""
 
     backwards: bool
+    folder: Path | None = None
+    """Where it is embedded; else it is in memory, where a block of writes is each write by itself."""
     clock: Clock = field(default_factory=Clock)
     ends: Counter = field(default_factory=Counter)
     asked: list[AcceptedRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.inner = MemoryRecordStore(self.clock)
+        self.inner = MemoryRecordStore(self.clock) if self.folder is None else Clocked(self.folder, self.clock)
         twin = accepted(0)
         self.asked = [twin, twin.model_copy(update={"id": new_id()}), accepted(1), accepted(2)]
 
@@ -113,18 +128,19 @@ CHANGES: list[tuple[str, Callable[[World, Store], None], frozenset[str]]] = [
 ]
 
 
-@pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
+@pytest.mark.parametrize("where", ["in order", "backwards", "embedded"])
 @pytest.mark.parametrize(("until", "change", "allowed"), CHANGES, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_death_before_any_write_loses_nothing_and_doubles_nothing(until, change, allowed, backwards):
+def test_a_death_before_any_write_loses_nothing_and_doubles_nothing(until, change, allowed, where, tmp_path):
     writes_left, died = 0, True
     while died:
-        died = dies_after(writes_left, until, change, allowed, backwards)
+        world = World(where == "backwards", tmp_path / str(writes_left) if where == "embedded" else None)
+        died = dies_after(writes_left, world, until, change, allowed)
+        world.inner.close()
         writes_left += 1
     assert writes_left > 2 or change is fail_for_now, "there was nothing to interrupt"
 
 
-def dies_after(writes_left: int, until: str, change: Callable, allowed: frozenset[str], backwards: bool) -> bool:
-    world = World(backwards)
+def dies_after(writes_left: int, world: World, until: str, change: Callable, allowed: frozenset[str]) -> bool:
     prepare(world, until)
     try:
         change(world, world.store(writes_left))
