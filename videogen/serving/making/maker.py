@@ -50,6 +50,8 @@ from videogen.store.store import Store
 logger = logging.getLogger(__name__)
 LAST_S = 5.0
 """For what is under way when the service ends, and for what goes into the store then."""
+LOOK_S = 5.0
+"""For what the store is asked while an engine process that was started again waits for its work."""
 
 
 class Maker:
@@ -307,11 +309,16 @@ class Maker:
     async def _look_who_waits(self) -> None:
         """What is in hand may have been joined, or left, since it was claimed, and elsewhere."""
         known = [(held, held.waiting) for held in self.work.in_hand.values() if held.lent is None]
-        with contextlib.suppress(VideogenError):
-            found = await self.call(lambda: [self.store.awaiting(held.claim.generation) for held, _ in known])
-            for (held, before), waiting in zip(known, found, strict=True):
-                if held.waiting is before:
-                    held.waiting = tuple(waiting)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                found = await self.call(lambda: [self.store.awaiting(held.claim.generation) for held, _ in known])
+        except (VideogenError, TimeoutError) as error:
+            why = str(error) or f"no answer within {LOOK_S:.0f} s"
+            logger.warning("who waits for what is in hand cannot be looked at, and is taken as before: %s", why)
+            return
+        for (held, before), waiting in zip(known, found, strict=True):
+            if held.waiting is before:
+                held.waiting = tuple(waiting)
 
     def _is_down(self, why: str) -> None:
         self.work.down = why
