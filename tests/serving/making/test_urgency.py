@@ -138,3 +138,23 @@ def test_who_joins_without_more_haste_is_told_to_nobody():
             assert not told and len(service.work.held(first.id).asked) == 4
 
     run(scenario)
+
+
+def test_however_many_leave_at_once_who_waits_is_looked_at_twice_at_most(monkeypatch):
+    store = Store(MemoryRecordStore())
+
+    async def scenario():
+        async with served(store, DEVICE) as service:
+            gated(service)
+            service.work.engine.pause()
+            first = await service.submit(LONG, CALLER)
+            await until(lambda: service.work.held(first.id) is not None)
+            generation, awaiting, looks = service.work.held(first.id).claim.generation, store.awaiting, []
+            monkeypatch.setattr(store, "awaiting", lambda given: looks.append(given) or awaiting(given))
+            told = told_to(service)
+            for _ in range(20):
+                service.maker.forget_generation(generation)
+            await until(lambda: len(told) == 2)
+            assert looks == [generation] * 2
+
+    run(scenario)

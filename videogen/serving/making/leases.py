@@ -19,6 +19,8 @@ class Leases:
 
     def __init__(self, store: Store, call: Call, work: Workload, lease_s: float) -> None:
         self.store, self.call, self.work, self.lease_s = store, call, work, lease_s
+        self._looks: dict[str, bool] = {}
+        """Generations that are being looked at: is each to be looked at again?"""
 
     async def keep(self) -> None:
         """Renews them, with how far each is, for ever."""
@@ -38,7 +40,22 @@ class Leases:
         await self.release([claim for claim in dropped if claim in renewal.unwanted])
 
     async def look(self, generation: str) -> None:
-        """Lets go of a generation at once if nobody wants its video any more; else it is as urgent as those who do."""
+        """Lets go of a generation at once if nobody wants its video any more; else it is as urgent as those who do.
+
+        Asked again while it looks, it looks once more, however often.
+        """
+        if generation in self._looks:
+            self._looks[generation] = True
+            return
+        self._looks[generation] = True
+        try:
+            while self._looks[generation]:
+                self._looks[generation] = False
+                await self._look(generation)
+        finally:
+            del self._looks[generation]
+
+    async def _look(self, generation: str) -> None:
         for held in [one for one in self.work.in_hand.values() if one.claim.generation == generation]:
             claim, known = held.claim, held.asked
             with contextlib.suppress(StoreUnavailable):

@@ -100,7 +100,11 @@ class Workload:
         return priority, seconds
 
     def joined(self, generation: str, accepted: AcceptedRequest) -> None:
-        """A further request waits for what is being made; what a run has lent is as urgent as the run says."""
+        """A further request, which this replica accepted, waits for what is being made here.
+
+        One that another accepted counts from the next look at who waits: as a request of the generation is changed or
+        ends, or the engine process is started again. What a run has lent is as urgent as the run says.
+        """
         for held in self.in_hand.values():
             if held.claim.generation == generation and held.lent is None:
                 held.waiting = (*held.asked, accepted)
