@@ -24,10 +24,10 @@ class Mute(Store):
         self.speaks = threading.Event()
 
     def awaiting(self, generation):
-        if self.is_mute and self.error is None:
+        if self.is_mute:
+            if self.error is not None:
+                raise self.error
             assert self.speaks.wait(60)
-        elif self.is_mute:
-            raise self.error
         return super().awaiting(generation)
 
 
