@@ -89,13 +89,17 @@ def arrivals(rate: float, seconds: float, seed: int, long_share: float = 0.0) ->
     for at in poisson(rate, seconds, seed):
         wish = next(given)
         steps = LONG if chance.random() < long_share else SHORT
-        found.append((at, unlike(Wish(wish.prompt, wish.seed, steps))))
+        found.append((at, Wish(wish.prompt, wish.seed, steps)))
     return found
 
 
 async def opened(running: Running, given: Arrivals, seconds: float, limits: dict[int, float]) -> Open:
-    """An open loop, then a wait until the system is idle again. `limits`: by steps, the seconds of a good answer."""
-    answers = await open_loop(running.port, running.encode, given, patience_s=2 * max(limits.values()))
+    """An open loop, then a wait until the system is idle again. `limits`: by steps, the seconds of a good answer.
+
+    Each run asks for videos of its own: who keeps what it made would answer a second run from there.
+    """
+    fresh = [(at, unlike(wish)) for at, wish in given]
+    answers = await open_loop(running.port, running.encode, fresh, patience_s=2 * max(limits.values()))
     await quiet(running.port, running.encode, lambda: unlike(given[0][1]), soon_s=limits[SHORT] / SLO * 1.5)
     good = sum(not one.why and one.seconds <= limits[one.steps] for one in answers)
     return Open(
