@@ -32,7 +32,7 @@ LIMIT_US = 200.0
 class Load:
     """A scheduler with always so many waiting, and the microseconds of what was asked of it."""
 
-    def __init__(self, waiting: int, shipped: Costs | None) -> None:
+    def __init__(self, waiting: int, shipped: Costs | None = None) -> None:
         self.scheduler, self.waiting, self.now = Scheduler(COSTS), waiting, 0.0
         self.shipped = shipped
         self.taken: dict[str, list[float]] = {name: [] for name in OPERATIONS}
