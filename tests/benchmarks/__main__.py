@@ -1,4 +1,6 @@
-"""`make bench`: every measurement that the README reports, one after the other, each in a process of its own.
+"""`make bench`: what the README reports of this machine, one after the other, each in a process of its own.
+
+Not what takes other servers (`peers`), a GPU (`gpu_steps`) or kills (`make test-soak`, `make test-faults`).
 
 python -m tests.benchmarks [NAME ...]
 """
@@ -18,7 +20,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "store": (),
     "queue_depth": (),
     "scheduler_decision": (),
-    "prebatching": ("--seconds", "60"),
+    "prebatching": (),
     "simulated_scale": (),
     "simulated_service": (),
     "service_rate": (),
