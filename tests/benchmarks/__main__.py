@@ -1,6 +1,6 @@
 """`make bench`: what the README reports of this machine, one after the other, each in a process of its own.
 
-Not what takes other servers (`peers`), a GPU (`gpu_steps`, `gpu_decoders`) or kills (`make test-soak`, `make test-faults`).
+Not what takes other servers (`peers`), a GPU (`gpu_steps`, `gpu_decoders`) or kills (`make test-soak`, `-faults`).
 
 python -m tests.benchmarks [NAME ...]
 """
