@@ -83,11 +83,14 @@ class WatchedRecordStore(RecordStore):
 
 
 class InterruptedRecordStore(WatchedRecordStore):
-    """Lets `act` run, once, before the first write for which `is_it`."""
+    """Lets `act` run, once, before the first write for which `is_it`; no block of writes keeps others out meanwhile."""
 
     def __init__(self, inner: RecordStore, is_it: Callable[[Write], bool], act: Callable[[], object]) -> None:
         super().__init__(inner, Counter())
         self.is_it, self.act, self.has_acted = is_it, act, False
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def write_many(self, writes: Sequence[Write]) -> list[Record | None]:
         if not self.has_acted and any(map(self.is_it, writes)):
