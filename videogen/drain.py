@@ -371,7 +371,7 @@ class _Drain:
             failed=self.failed,
             # A beat may come between the end of a lease and the news that its video is published.
             lost=len(self.beat.lost - self.published.keys()),
-            unwanted=len(self.beat.unwanted),
+            unwanted=len(self.beat.unwanted - self.published.keys()),
             seconds=wall,
             overhead_s=wall - self.watch.covered(("service", "generate", "mp4")),
             stages=self.watch.seconds() | self.streams,
