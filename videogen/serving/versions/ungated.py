@@ -26,11 +26,12 @@ def prepare_ungated(reference: str, artifacts: Artifacts, device: Device, settin
     if "@" not in reference:
         allowed = "with --ungated, NAME@NUMBER of the registry, or a model's folder; there is no such folder"
         raise InvalidRequest("--model", reference, allowed)
-    found = open_registry(settings).version(*parse_label(reference))
+    registry = open_registry(settings)
+    found = registry.version(*parse_label(reference))
     if found.digest is None:
         allowed = "a version that was registered with its manifest, or pinned (see: the asset model_weights)"
         raise InvalidRequest("--model", reference, allowed)
-    folder, _ = pull(open_registry(settings), artifacts, found)
+    folder, _ = pull(registry, artifacts, found)
     return _prepared(folder, found.name, found.label, found.digest, target)
 
 
