@@ -2,13 +2,18 @@
 
 import os
 import signal
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from tests.serving.forking.changing import DEVICE, gated
 from tests.serving.in_process import CALLER, end_of, run, served, until
 from videogen.serving.engine.messages import EngineJob
+from videogen.serving.jobs import VideoJob
 from videogen.serving.making.in_hand import Making, left
+from videogen.serving.service import Service
 from videogen.store.backends.memory import MemoryRecordStore
 from videogen.store.store import Store
 
@@ -69,6 +74,17 @@ def test_who_joins_makes_it_as_urgent_at_once():
     run(scenario)
 
 
+@asynccontextmanager
+async def in_hand(store: Store, wish: Mapping[str, Any] = LONG) -> AsyncGenerator[tuple[Service, VideoJob]]:
+    """A service that holds a job of which no step is taken."""
+    async with served(store, DEVICE) as service:
+        gated(service)
+        service.work.engine.pause()
+        first = await service.submit(wish, CALLER)
+        await until(lambda: service.work.held(first.id) is not None)
+        yield service, first
+
+
 def told_to(service) -> list[tuple[str, float | None]]:
     """Priorities and deadlines that the engine process is told of from now on."""
     change, told = service.work.engine.change, list[tuple[str, float | None]]()
@@ -83,11 +99,7 @@ def told_to(service) -> list[tuple[str, float | None]]:
 
 def test_it_is_as_urgent_as_those_who_wait_still():
     async def scenario():
-        async with served(Store(MemoryRecordStore()), DEVICE) as service:
-            gated(service)
-            service.work.engine.pause()
-            first = await service.submit(LONG, CALLER)
-            await until(lambda: service.work.held(first.id) is not None)
+        async with in_hand(Store(MemoryRecordStore())) as (service, _):
             told = told_to(service)
             joined = await service.submit({**LONG, "priority": "interactive", "deadline": 50.0}, CALLER)
             assert told.pop()[0] == "interactive"
@@ -102,11 +114,7 @@ def test_a_deadline_that_has_passed_is_nobody_elses():
     store = Store(MemoryRecordStore())
 
     async def scenario():
-        async with served(store, DEVICE) as service:
-            gated(service)
-            service.work.engine.pause()
-            first = await service.submit(LONG, CALLER)
-            await until(lambda: service.work.held(first.id) is not None)
+        async with in_hand(store) as (service, first):
             held, told = service.work.held(first.id), told_to(service)
             hurried = service.versions.accept({**LONG, "deadline": 2.0}, CALLER.tenant)
             store.submit(hurried)
@@ -127,11 +135,7 @@ def test_a_deadline_that_has_passed_is_nobody_elses():
 
 def test_who_joins_without_more_haste_is_told_to_nobody():
     async def scenario():
-        async with served(Store(MemoryRecordStore()), DEVICE) as service:
-            gated(service)
-            service.work.engine.pause()
-            first = await service.submit({**LONG, "deadline": 40.0}, CALLER)
-            await until(lambda: service.work.held(first.id) is not None)
+        async with in_hand(Store(MemoryRecordStore()), {**LONG, "deadline": 40.0}) as (service, first):
             told = told_to(service)
             for deadline in (None, 50.0, 45.0):
                 await service.submit({**LONG, "deadline": deadline}, CALLER)
@@ -144,11 +148,7 @@ def test_however_many_leave_at_once_who_waits_is_looked_at_twice_at_most(monkeyp
     store = Store(MemoryRecordStore())
 
     async def scenario():
-        async with served(store, DEVICE) as service:
-            gated(service)
-            service.work.engine.pause()
-            first = await service.submit(LONG, CALLER)
-            await until(lambda: service.work.held(first.id) is not None)
+        async with in_hand(store) as (service, first):
             generation, awaiting, looks = service.work.held(first.id).claim.generation, store.awaiting, []
             monkeypatch.setattr(store, "awaiting", lambda given: looks.append(given) or awaiting(given))
             told = told_to(service)
