@@ -11,7 +11,6 @@ from types import MappingProxyType
 from rich.console import Console
 
 from deploy.local import environment, processes
-from deploy.local.orphans import fail_orphans
 from deploy.local.service import Beside
 from videogen.errors import InvalidSetting, VideogenError
 from videogen.opening import NotInstalled, require
@@ -38,6 +37,8 @@ def main() -> None:
 
 def serve(settings: Settings, console: Console) -> None:
     """Runs all of them until one ends by itself, which is an error, or the user stops them."""
+    from deploy.local.orphans import fail_orphans  # imports Dagster, and Ctrl-C is answered meanwhile too
+
     dagster_port, mlflow_port = port_of(*DAGSTER_PORT), port_of(*MLFLOW_PORT)
     processes.require_free(dagster_port, "the Dagster UI", DAGSTER_PORT[0])
     own_mlflow = settings.tracking_uri.startswith("sqlite:")

@@ -131,11 +131,11 @@ def test_the_service_starts_with_the_first_champion_and_makes_what_is_submitted(
 @pytest.mark.slow
 def test_ctrl_c_ends_all_of_it_while_it_starts_too(tmp_path, mlflow_template):
     with started(tmp_path, mlflow_template) as dev:
-        dev.until(children := psutil.Process(dev.process.pid).children)
-        family = children(recursive=True)
+        dev.until((dev.settings.home / "logs" / "dagster-daemon.log").exists)
+        family = psutil.Process(dev.process.pid).children(recursive=True)
         dev.process.send_signal(signal.SIGINT)
         dev.process.wait(60)
-        assert not any(member.is_running() for member in family)
+        assert family and not psutil.wait_procs(family, timeout=10)[1]
     assert "stopped; the state stays in place" in dev.log.read_text()
 
 
