@@ -191,6 +191,7 @@ def test_what_waits_is_taken_once_another_replica_does_not_serve_it_either():
             await until(lambda: service.versions.current.version_digest == ONE)
             await asyncio.sleep(1.0)
             assert store.request(job.id).state == "queued", "the other one may serve it"
+            assert service.readiness.ready, "the old one is there, whoever makes what waits"
             store.servers.leave("other")
             await swap
             await is_made_by_the_old_one(service, job.id)

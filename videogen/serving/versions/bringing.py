@@ -90,28 +90,33 @@ class Bringer:
 
     async def _replace(self, old: ServedVersion, version: ServedVersion, to_load: VersionToLoad) -> None:
         """The old version makes what it has, then goes; new requests wait for the new one meanwhile."""
-        versions = self.maker.versions
-        old_to_load = self.maker.reviver.to_load[old.version_digest]
         logger.warning("there is no room for %s beside %s, which ends first", version.label, old.label)
-        versions.current = version
+        self.maker.versions.current = version
         try:
             await self._drain(old)
         except VideogenError:
-            versions.current = old
+            self.maker.versions.current = old
             await self._take_over(old, version)
             raise
-        versions.drop(old.version_digest)
+        try:
+            await self._exchange(old, version, to_load)
+        except TookItsPlace:
+            await self._take_over(old, version)
+            raise
+
+    async def _exchange(self, old: ServedVersion, version: ServedVersion, to_load: VersionToLoad) -> None:
+        """Neither is there meanwhile. Raises TookItsPlace if the new one fails, once the old one is loaded again."""
+        old_to_load = self.maker.reviver.to_load[old.version_digest]
+        self.maker.versions.drop(old.version_digest)
         self.maker.work.down = f"{version.label} is loaded in the place of {old.label}: there is no room for both"
         try:
             await self._unload(old.version_digest)
             await self._load(version, to_load)
         except VideogenError as error:
             await self._restore(old, old_to_load)
-            self.maker.work.down = None
-            await self._take_over(old, version)
             raise TookItsPlace(str(error)) from error
         finally:
-            self.maker.work.down = None
+            self.maker.work.down = None  # before the old one takes over what waits for the new one: that can last
 
     async def _drain(self, old: ServedVersion) -> None:
         """Raises TookItsPlace if it takes too long, EngineUnavailable if the store cannot tell who waits."""

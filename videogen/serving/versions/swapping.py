@@ -86,7 +86,7 @@ class Swapper:
             try:
                 chosen = await self.maker.call(lambda: champion_of(reference, self.maker.store))
                 if before is not None and chosen.version_digest == before.version_digest:
-                    return self._told(started, before)
+                    return self._told(before, *self._took(started))
                 version = self.maker.versions.loaded.get(chosen.version_digest)
                 if version is None:
                     version, to_load = await self.maker.call(lambda: self.prepare(reference))
@@ -97,10 +97,10 @@ class Swapper:
             self.maker.versions.admit(version)
             self.maker.wake()
             self._before = before.version_digest if before else None
-            gap_s, seconds = self._took(started)
+            seconds, gap_s = self._took(started)
             self.maker.observer.swapped(True, seconds, gap_s)
             logger.info("%s is served, %s before it; loaded in %.1f s", version.label, before and before.label, seconds)
-            return self._told(started, before)
+            return self._told(before, seconds, gap_s)
 
     async def rollback(self) -> Mapping[str, Json]:
         """Moves the champion pointer back, and follows it. Raises RecordNotFound if there is nothing before it."""
@@ -109,15 +109,15 @@ class Swapper:
         await self.look()
         if self.failed:
             raise InvalidRequest("model", self.model, f"a champion that can be served: {self.failed}")
-        return self._told(started, before)
+        return self._told(before, *self._took(started))
 
     async def let_go(self) -> None:
         """Unloads what is neither admitted nor the one before it, once nobody waits for anything of it."""
         async with self._turn:
             await self.bringer.let_go(self._before)
 
-    def _told(self, started: float, before: ServedVersion | None) -> Mapping[str, Json]:
-        now, (gap_s, seconds) = self.maker.versions.current, self._took(started)
+    def _told(self, before: ServedVersion | None, seconds: float, gap_s: float) -> Mapping[str, Json]:
+        now = self.maker.versions.current
         return {
             "before": before.label if before else None,
             "serving": now.label if now else None,
@@ -126,5 +126,6 @@ class Swapper:
         }
 
     def _took(self, started: float) -> tuple[float, float]:
-        """The longest of the seconds since then without a step, and all of them."""
-        return self.maker.speed.longest_gap(since=started), time.monotonic() - started
+        """The seconds since then, and the longest of them without a step."""
+        gap_s = self.maker.speed.longest_gap(since=started)
+        return time.monotonic() - started, gap_s
