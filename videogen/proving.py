@@ -8,8 +8,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from videogen.quality.gates import GateReport, GateSettings
     from videogen.requests import AcceptedRequest
 
+Tell = Callable[[str], None]
 State = Literal["proven", "refused", "built, unproven", "not built"]
 """`proven`: it ran here and passed its fidelity gates; `refused`: it ran and did not; the others could not run here."""
 
@@ -96,20 +100,61 @@ def _judged(built: Proof, found: "Fidelity", settings: "GateSettings") -> Proof:
 
 @dataclass(frozen=True, slots=True)
 class _GateLimits:
-    """What a CPU engine must reach to be chosen: exactly what its gate will ask of it."""
+    """What a CPU engine must reach to be chosen: exactly what its gate will ask of it. `tell` hears what it found."""
 
     settings: "GateSettings"
+    tell: Tell
 
     def refusal(self, found: "Fidelity") -> str | None:
         report = _gates(found, self.settings)
+        self.tell(_said(f"{found.target} {found.precision}", report))
         return None if report.outcome == "pass" else report.reason
+
+
+def _said(engine: str, report: "GateReport") -> str:
+    may = "may serve" if report.outcome == "pass" else "may not serve"
+    return f"{engine} {may}: {'; '.join(gate.reason for gate in report.gates)}"
+
+
+class Telling:
+    """Long work told part by part: each at its end with its seconds, and now and then while it goes on.
+
+    `tell` gets lines for people, some of them from other threads.
+    """
+
+    SOON_S, EVERY_S = 3.0, 10.0
+    """A part that takes longer than the first is told while it goes on, then at intervals of the second."""
+
+    def __init__(self, tell: Tell = lambda text: None) -> None:
+        self.tell = tell
+
+    @contextmanager
+    def part(self, what: str, /, *, if_long: bool = False) -> Generator[None]:
+        """Entered around the work. `if_long`: told only where it is long. What fails is told by its error alone."""
+        started, over = time.monotonic(), threading.Event()
+        reminder = threading.Thread(target=self._remind, args=(what, started, over), name="telling", daemon=True)
+        reminder.start()
+        try:
+            yield
+        finally:
+            over.set()
+            reminder.join()  # nothing of a part is told behind its end
+        seconds = time.monotonic() - started
+        if not if_long or seconds > self.SOON_S:
+            self.tell(f"{what}: done in {seconds:.1f} s")
+
+    def _remind(self, what: str, started: float, over: threading.Event) -> None:
+        pause = self.SOON_S
+        while not over.wait(pause):
+            self.tell(f"{what}: {time.monotonic() - started:.0f} s so far")
+            pause = self.EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
 class Prover:
     """Proves engines of one model version on `requests`. `graph_key` is its graphs' and stands for its weights too.
 
-    A CPU engine gets `streams` streams of one thread.
+    A CPU engine gets `streams` streams of one thread. `telling` hears of each part of the work.
     """
 
     artifacts: Artifacts
@@ -120,6 +165,7 @@ class Prover:
     device: Device
     streams: int
     settings: "GateSettings"
+    telling: Telling = field(default_factory=Telling)
 
     def prove(self, target: Target) -> tuple[Proof, bool]:
         """The proof for a target, and whether it was found now: what was measured before on this device is kept."""
@@ -138,7 +184,8 @@ class Prover:
         from videogen.engines.cache import ensure_engine, load_engine
 
         try:
-            stored = ensure_engine(self.artifacts, self.folder, self.digest, builder_for(builder), precision)
+            made = builder_for(builder)
+            stored = ensure_engine(self.artifacts, self.folder, self.digest, made, precision, self.telling.part)
         except (EngineUnavailable, EngineBuildFailed) as error:
             return Proof(target, "not built", str(error)), True
         built = Proof(target, "built, unproven", "", stored.key.digest, builder, precision)
@@ -151,12 +198,14 @@ class Prover:
     def _prove_cpu(self) -> Proof:
         from videogen.engines.select import select_engine
 
-        limits, reference, streams = _GateLimits(self.settings), self._reference(), self.streams
+        self._build_for_cpu()
+        limits, reference, streams = _GateLimits(self.settings, self.telling.tell), self._reference(), self.streams
         try:
-            found = select_engine(
-                self.artifacts, self.folder, self.digest, self.requests,
-                limits=limits, reference=reference, streams=streams, batch_sizes=BATCHES[1:],
-            )  # fmt: skip
+            with self.telling.part("comparing the engines' videos with the reference's, and their speeds"):
+                found = select_engine(
+                    self.artifacts, self.folder, self.digest, self.requests,
+                    limits=limits, reference=reference, streams=streams, batch_sizes=BATCHES[1:],
+                )  # fmt: skip
         except EngineUnavailable as error:
             return dataclasses.replace(self._refused(reference), state="refused", reason=str(error))
         chosen = found.chosen
@@ -167,6 +216,18 @@ class Prover:
         key = chosen.engine_key or ""
         proof = Proof("cpu", "built, unproven", "", key, chosen.target, chosen.precision, trials=trials)
         return _judged(proof, found.fidelity, self.settings) if found.fidelity else proof
+
+    def _build_for_cpu(self) -> None:
+        """What is compared, each told by itself. What cannot be built is told here and refused where they compete."""
+        from videogen.engines.builders import CPU_CANDIDATES, builder_for
+        from videogen.engines.cache import ensure_engine
+
+        for builder, precision in CPU_CANDIDATES:
+            try:
+                made = builder_for(builder)
+                ensure_engine(self.artifacts, self.folder, self.digest, made, precision, self.telling.part)
+            except (EngineUnavailable, EngineBuildFailed) as error:
+                self.telling.tell(f"{builder} {precision} may not serve: {error}")
 
     def _refused(self, reference: "Reference") -> Proof:
         """What the gates say of the plainest CPU engine, where none may serve."""
@@ -181,12 +242,17 @@ class Prover:
     def _compared(self, built: Proof, engine: "Engine", reference: "Reference") -> Proof:
         from videogen.engines.fidelity import fidelity
 
-        return _judged(built, fidelity(self.folder, engine, self.requests, reference, BATCHES[1:]), self.settings)
+        name = f"{built.builder} {built.precision}"
+        with self.telling.part(f"comparing the videos of {name} with the reference's"):
+            found = fidelity(self.folder, engine, self.requests, reference, BATCHES[1:])
+        self.telling.tell(_said(name, _gates(found, self.settings)))
+        return _judged(built, found, self.settings)
 
     def _reference(self) -> "Reference":
         from videogen.engines.fidelity import reference_frames
 
-        return reference_frames(self.folder, self.requests)
+        with self.telling.part(f"making the reference's {len(self.requests)} videos with PyTorch"):
+            return reference_frames(self.folder, self.requests)
 
     def _kept(self, target: Target, what: Sequence[str], measure: Callable[[], Proof]) -> tuple[Proof, bool]:
         from videogen.engines.cache import fused_schedule
@@ -206,10 +272,15 @@ class Prover:
         ways = ["fused", "step by step"] if fused_schedule(self.folder) else []
         key = hashlib.sha256(json.dumps([*identity, *what, *ways]).encode()).hexdigest()
 
-        def fill(folder: Path) -> None:
-            (folder / FILE).write_text(measure().to_json())
+        with ExitStack() as looking:
+            told = f"engines for {target}: looking whether they are proven, or are just being"
+            looking.enter_context(self.telling.part(told, if_long=True))
 
-        path, is_new = self.artifacts.build(KIND, key, fill)
+            def fill(folder: Path) -> None:
+                looking.close()
+                (folder / FILE).write_text(measure().to_json())
+
+            path, is_new = self.artifacts.build(KIND, key, fill)
         proof = Proof.from_json((path / FILE).read_text())
         if not is_new:
             self._build_again_if_gone(proof)
@@ -220,8 +291,8 @@ class Prover:
         from videogen.engines.builders import builder_for
         from videogen.engines.cache import ensure_engine
 
-        builder = builder_for(cast("EngineTarget", proof.builder))
-        ensure_engine(self.artifacts, self.folder, self.digest, builder, cast("Precision", proof.precision))
+        builder, precision = builder_for(cast("EngineTarget", proof.builder)), cast("Precision", proof.precision)
+        ensure_engine(self.artifacts, self.folder, self.digest, builder, precision, self.telling.part)
 
     def _versions(self) -> tuple[str, ...]:
         """The builders that are compared: another version of one may be faster, or wrong."""

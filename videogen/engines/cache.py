@@ -1,7 +1,10 @@
 """Graphs and engines, built once per key, shared by every process, verified when they are loaded."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from videogen.artifacts import Artifacts
 from videogen.engines.base import Builder, BuildReport, Engine, Precision, ShapeProfile, read_report
@@ -38,6 +41,19 @@ class StoredEngine:
     built: bool
 
 
+class Part(Protocol):
+    """Entered around a part of long work, to tell of it."""
+
+    def __call__(self, what: str, /, *, if_long: bool = False) -> AbstractContextManager[None]:
+        """`if_long`: it mostly takes no time, and is worth a word only where it does."""
+        ...
+
+
+def untold(what: str, /, *, if_long: bool = False) -> AbstractContextManager[None]:
+    """A part that nobody is told of."""
+    return nullcontext()
+
+
 def default_profile(spec: ModelSpec) -> ShapeProfile:
     """The size that a model makes when nobody asks for another, at batches of 1 to 16."""
     return ShapeProfile(spec.num_frames, spec.height, spec.width)
@@ -58,6 +74,7 @@ def ensure_graph(
     weights_digest: str,
     precision: Precision = "fp32",
     profile: ShapeProfile | None = None,
+    part: Part = untold,
 ) -> StoredGraphs:
     """The ONNX graphs of a model version, exported now if they are not there. Raises EngineBuildFailed."""
     profile, schedule = profile or default_profile(read_spec(model_folder)), fused_schedule(model_folder)
@@ -70,23 +87,28 @@ def ensure_graph(
         timesteps = schedule.timesteps.tolist() if schedule else ()
         export_onnx(artifacts, model_folder, folder, precision, profile, sigmas, timesteps)
 
-    path, built = artifacts.build(GRAPH_KIND, key.digest, fill)
+    path, built = _made(artifacts, GRAPH_KIND, key.digest, fill, f"exporting the graphs in {precision}", part)
     return StoredGraphs(path, key, artifacts.manifest(GRAPH_KIND, key.digest).digest, read_graphs(path), built)
 
 
 def ensure_engine(
-    artifacts: Artifacts, model_folder: Path | str, weights_digest: str, builder: Builder, precision: Precision
+    artifacts: Artifacts,
+    model_folder: Path | str,
+    weights_digest: str,
+    builder: Builder,
+    precision: Precision,
+    part: Part = untold,
 ) -> StoredEngine:
     """The engine of a model version, built now if it is not there, with its graphs if need be.
 
     Raises EngineUnavailable where the builder or the precision is not to be had on this machine, EngineBuildFailed.
     """
-    graphs = ensure_graph(artifacts, model_folder, weights_digest, builder.graph_precision[precision])
-    return ensure_engine_of(artifacts, graphs, builder, precision)
+    graphs = ensure_graph(artifacts, model_folder, weights_digest, builder.graph_precision[precision], part=part)
+    return ensure_engine_of(artifacts, graphs, builder, precision, part)
 
 
 def ensure_engine_of(
-    artifacts: Artifacts, graphs: StoredGraphs, builder: Builder, precision: Precision
+    artifacts: Artifacts, graphs: StoredGraphs, builder: Builder, precision: Precision, part: Part = untold
 ) -> StoredEngine:
     """As `ensure_engine`, from graphs that are there."""
     key = EngineKey(
@@ -98,8 +120,23 @@ def ensure_engine_of(
     def fill(folder: Path) -> None:
         builder.build(graphs.path, folder, key.profile, precision)
 
-    path, built = artifacts.build(ENGINE_KIND, key.digest, fill)
+    path, built = _made(artifacts, ENGINE_KIND, key.digest, fill, f"building {builder.target} {precision}", part)
     return StoredEngine(path, key, read_report(path), built)
+
+
+def _made(
+    artifacts: Artifacts, kind: str, key: str, fill: Callable[[Path], None], what: str, part: Part
+) -> tuple[Path, bool]:
+    """As `Artifacts.build`. Before it is filled, an artifact that is there is verified and one under way waited for."""
+    with ExitStack() as looking:
+        looking.enter_context(part(f"{what}: looking for what is there, or is being made", if_long=True))
+
+        def fill_it(folder: Path) -> None:
+            looking.close()
+            with part(what):
+                fill(folder)
+
+        return artifacts.build(kind, key, fill_it)
 
 
 def load_engine(artifacts: Artifacts, key: str, threads: int = 1, streams: int = 1) -> Engine:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from videogen.engines.base import Engine
     from videogen.engines.profile import LatencyProfile
     from videogen.models.wan import WanModel
+    from videogen.proving import Telling
     from videogen.requests import AcceptedRequest
 
 Tell = Callable[[str], None]
@@ -72,17 +73,18 @@ class Loader:
         from videogen.engines.step_costs import step_costs
         from videogen.media.mp4 import encode_mp4
         from videogen.models.wan import WanModel
+        from videogen.proving import Telling
 
-        artifacts, folder = self._artifacts(), Path(version.folder)
+        artifacts, folder, telling = self._artifacts(), Path(version.folder), Telling(tell)
         if not folder.is_dir():
             raise ArtifactMissing(f"{folder} does not exist: the files of {version.label}")
-        engine, key, built = self._engine(artifacts, version, tell)
-        tell(f"warming {engine.target} {engine.precision} at every shape")
+        engine, key, built = self._engine(artifacts, version, telling)
         model = WanModel(folder, engine)
-        profile, is_steady = self._profile(artifacts, folder, key, engine, alone=alone)
-        self._warm(folder, engine, 2 if profile.guided else 1)
-        tell("asking for a first video")
-        mp4_s, probe_s = _probe(model, _questions(version, 1)[0])
+        with telling.part(f"warming {engine.target} {engine.precision} at every shape"):
+            profile, is_steady = self._profile(artifacts, folder, key, engine, alone=alone)
+            self._warm(folder, engine, 2 if profile.guided else 1)
+        with telling.part("making a first video"):
+            mp4_s, probe_s = _probe(model, _questions(version, 1)[0])
         near = NEAR if is_steady else BUSY_NEAR
         costs = {guided: step_costs(dataclasses.replace(profile, guided=guided)) for guided in (False, True)}
         return Version(
@@ -106,30 +108,35 @@ class Loader:
 
         return Artifacts(self.config.artifacts_url, Path(self.config.artifacts_cache or "artifacts-cache"))
 
-    def _engine(self, artifacts: "Artifacts", version: VersionToLoad, tell: Tell) -> tuple["Engine", str, bool]:
+    def _engine(self, artifacts: "Artifacts", version: VersionToLoad, telling: "Telling") -> tuple["Engine", str, bool]:
         from videogen.engines.cache import load_engine
 
         if version.engine_key:
             try:
-                tell("loading the engine that passed its gates")
-                engine = load_engine(artifacts, version.engine_key, self.config.threads, self.streams)
+                with telling.part("loading the engine that passed its gates"):
+                    engine = load_engine(artifacts, version.engine_key, self.config.threads, self.streams)
                 return engine, version.engine_key, False
             except (ArtifactMissing, ArtifactCorrupt) as error:
-                tell(f"that engine is not to be had: {error}")
-        key = self._proven(artifacts, version, tell)
-        return load_engine(artifacts, key, self.config.threads, self.streams), key, True
+                telling.tell(f"the engine that passed its gates is not to be had: {error}")
+        key = self._proven(artifacts, version, telling)
+        with telling.part("loading the engine that is proven here"):
+            engine = load_engine(artifacts, key, self.config.threads, self.streams)
+        return engine, key, True
 
-    def _proven(self, artifacts: "Artifacts", version: VersionToLoad, tell: Tell) -> str:
+    def _proven(self, artifacts: "Artifacts", version: VersionToLoad, telling: "Telling") -> str:
         from videogen.engines.cache import ensure_graph
         from videogen.proving import CLIPS, Prover
         from videogen.quality.gates import read_settings
 
-        tell("building an engine and comparing its videos with the reference: this takes minutes")
+        telling.tell(
+            f"looking for an engine for {version.target} that is proven on this machine; "
+            "without one it is built and compared with the reference: minutes"
+        )
         folder = Path(version.folder)
-        graphs = ensure_graph(artifacts, folder, version.version_digest)
+        graphs = ensure_graph(artifacts, folder, version.version_digest, part=telling.part)
         prover = Prover(
             artifacts, folder, version.version_digest, graphs.key.digest, _questions(version, CLIPS),
-            self.device, self.streams, read_settings(),
+            self.device, self.streams, read_settings(), telling,
         )  # fmt: skip
         proof, _ = prover.prove(version.target)
         if proof.state != "proven":
