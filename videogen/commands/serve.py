@@ -51,8 +51,9 @@ def serve(
 
     It loads the champion's engine, warms it, follows the champion pointer, and shares its queue, cache and sessions
     with every other replica on the same store. Where no engine is proven on this machine yet, it builds and proves
-    one first, which may take minutes, and logs each part of that. Ctrl-C or SIGTERM finishes or hands back what is in hand, a second one
-    ends it at once.
+    one first, which may take minutes, and logs each part of that.
+
+    Ctrl-C or SIGTERM finishes or hands back what is in hand, a second one ends it at once.
 
     Examples:
 
