@@ -49,7 +49,7 @@ class WatchedRecordStore(RecordStore):
 
     def together(self) -> AbstractContextManager[None]:
         block = self.inner.together()
-        return block if isinstance(block, nullcontext) else self._whole(block)
+        return self._whole(block) if self.inner.has_blocks else block
 
     @contextmanager
     def _whole(self, block: AbstractContextManager[None]) -> Iterator[None]:

@@ -13,7 +13,7 @@ import pytest
 from tests.store.builders import Clock, put_video
 from videogen.errors import RecordExpired, RecordNotFound, StoreUnavailable
 from videogen.store.backends.memory import MemoryRecordStore
-from videogen.store.local_cache import CarriedClock, LoadedVideo, LocalVideoCache
+from videogen.store.local_cache import CONFIRM_EVERY_S, CarriedClock, LoadedVideo, LocalVideoCache
 from videogen.store.primitives import RecordStore
 from videogen.store.videos import Videos
 
@@ -370,3 +370,39 @@ def test_a_carried_clock_says_when_the_store_is_away_too_long():
         carried()
     server.is_up = True
     assert carried() >= server.true()
+
+
+def test_what_was_just_stored_is_given_at_a_glance_until_the_store_is_to_be_asked_again(clock):
+    cache = LocalVideoCache(1000, clock, peek=clock)
+    assert cache.glance("a") is None and cache.stats().misses == 0
+    cache.put("a", LoadedVideo(b"mp4", clock() + 1000, 1.0))
+    assert cache.glance("a") == b"mp4" and cache.stats().hits == 1
+    clock.pass_(CONFIRM_EVERY_S + 1)
+    assert cache.glance("a") is None, "the store may give it no more by now"
+    assert cache.find("a", lambda: clock() + 1000) == b"mp4" == cache.glance("a")
+    clock.pass_(1001)
+    assert cache.glance("a") is None
+
+
+def test_a_glance_asks_no_server(clock):
+    cache = LocalVideoCache(1000, clock)
+    cache.put("a", LoadedVideo(b"mp4", clock() + 1000, 1.0))
+    assert cache.glance("a") is None and cache.find("a") == b"mp4"
+
+
+def test_what_is_stored_takes_the_place_of_what_nobody_asked_for(clock):
+    cache = LocalVideoCache(100, clock, peek=clock)
+    for number in range(40):
+        cache.put(str(number), LoadedVideo(bytes(50), clock() + 1000, 1.0))
+    assert cache.stats().evictions > 10 and cache.stats().bytes == 100
+
+
+def test_a_carried_clock_is_peeked_at_only_while_it_needs_no_look():
+    here, looks = Clock(), []
+    carried = CarriedClock(lambda: looks.append(1) or here() + 5.0, 60.0, here)
+    assert carried.peek() is None and not looks
+    assert carried() == here() + 5.0
+    here.pass_(59.0)
+    assert carried.peek() == here() + 5.0
+    here.pass_(1.0)
+    assert carried.peek() is None and len(looks) == 1

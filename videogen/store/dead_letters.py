@@ -6,16 +6,18 @@ attempts, a deadline and a turn of its own, which the failed one names. So every
 
 from videogen.errors import StoreConflict
 from videogen.requests import new_id
+from videogen.store.each import given
 from videogen.store.primitives import Is, RecordStore, Set, Write, every
 from videogen.store.queue import CHUNK, RequestQueue, chunks
-from videogen.store.records import RequestRecord
+from videogen.store.records import NewRequest, RequestRecord
+from videogen.store.submitting import Submitting
 
 
 class DeadLetters:
     """Those that failed within `StoreLimits.keep_requests`, by the hour in which they did."""
 
-    def __init__(self, records: RecordStore, queue: RequestQueue) -> None:
-        self.records, self.queue = records, queue
+    def __init__(self, records: RecordStore, queue: RequestQueue, submitting: Submitting) -> None:
+        self.records, self.queue, self.submitting = records, queue, submitting
 
     def list(self, limit: int) -> list[RequestRecord]:
         """Up to `limit` that nobody has asked again, latest hour first."""
@@ -43,4 +45,5 @@ class DeadLetters:
         heir = self.queue.get(request_id).requeued_as or ""
         if known := self.queue.get_many([heir])[0]:
             return known
-        return self.queue.submit(record.accepted.model_copy(update={"id": heir}), f"requeued {request_id}").record
+        again = record.accepted.model_copy(update={"id": heir})
+        return given(self.submitting.submit_all([NewRequest(again, f"requeued {request_id}")])[0]).record

@@ -1,17 +1,17 @@
 """Claim, renew, publish, fail: what a worker does with the generations that it makes."""
 
-import contextlib
 import itertools
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from videogen.errors import StoreUnavailable
 from videogen.requests import AcceptedRequest, Lane, batch_key
+from videogen.store.each import attempted
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.primitives import RecordStore
-from videogen.store.queue import Entered, RequestQueue, chunks
-from videogen.store.records import Claim, Json, Renewal, RequestRecord, StoreLimits, VideoRecord
-from videogen.store.videos import Videos
+from videogen.store.queue import RequestQueue, chunks
+from videogen.store.records import Claim, Made, Published, Renewal, RequestRecord, StoreLimits
+from videogen.store.videos import Brought, Videos
 
 Candidate = tuple[GenerationState, AcceptedRequest]
 LOOK_AHEAD = 1024
@@ -67,36 +67,6 @@ class Leases:
         if self._ended[0] != batch:
             self._ended = (batch, set())
         return [request_id for request_id in request_ids if request_id not in self._ended[1]]
-
-    def submit(
-        self, accepted: AcceptedRequest, holder: str, lease_s: float, source: str
-    ) -> tuple[RequestRecord, list[Claim]]:
-        """As `RequestQueue.submit`, and takes the lease on what the request waits for, unless another has that.
-
-        Who gets a new request's lease with the state of its generation that was read before knows that it still is so.
-        """
-        with self.records.together():
-            entered = self.queue.enter(accepted, source)
-            claims = self.claim_entered(entered, holder, lease_s) if entered.is_new else []
-        try:
-            self.records.flush()
-        except StoreUnavailable:
-            with contextlib.suppress(StoreUnavailable):
-                self.release(claims)  # nobody hears of them, and the request stands
-            raise
-        if claims:
-            return entered.record, claims
-        entered = self.queue.looked_at(entered)
-        return entered.record, self.claim_entered(entered, holder, lease_s)
-
-    def claim_entered(self, entered: Entered, holder: str, lease_s: float) -> list[Claim]:
-        """The lease on what a request waits for, [] if it is another's, rests, or has failed too often."""
-        record, state = entered.record, entered.generation
-        if record.state != "queued" or record.accepted is None or state is None or state.retry_in:
-            return []
-        if state.attempt >= self.limits.max_attempts:
-            return []
-        return self.generations.claim([(state, record.accepted)], holder, lease_s)
 
     def claim_lane(self, lane: Lane, holder: str, lease_s: float, limit: int, version: str | None) -> list[Claim]:
         """Up to `limit` leases on what waits in a lane outside of batches and can be made together.
@@ -177,18 +147,21 @@ class Leases:
     def _waiting(self, generation: str) -> list[RequestRecord | None]:
         return self.queue.get_many(self.generations.waiters(generation))
 
-    def publish(self, claim: Claim, mp4: bytes, provenance: Mapping[str, Json]) -> VideoRecord:
-        """Gives the generation its one video and ends the requests that wait for it.
+    def publish_all(self, made: Sequence[Made]) -> list[Published | Exception]:
+        """Gives each generation its one video and ends the requests that wait for it.
 
-        Raises LeaseLost, and publishes nothing, if the lease is another's. After a crash the same call, or anybody
+        LeaseLost, and nothing is published, for one whose lease is another's. After a crash the same call, or anybody
         who looks at the requests, finishes what was left.
         """
-        brought = self.videos.bring(mp4)
+        brought = [self.videos.bring(one.mp4) for one in made]
         with self.records.together():
-            video = self.videos.show(brought, claim.generation, provenance)
-            state = self.generations.finish(claim, video.digest)
-            self.queue.answer(self.generations.waiters(claim.generation), state)
-        return video
+            return [attempted(partial(self._publish, *pair)) for pair in zip(made, brought, strict=True)]
+
+    def _publish(self, made: Made, brought: Brought) -> Published:
+        generation = made.claim.generation
+        video = self.videos.show(brought, generation, made.provenance)
+        state = self.generations.finish(made.claim, video.digest)
+        return Published(video, self.queue.answer(self.generations.waiters(generation), state))
 
     def fail(self, claim: Claim, error: str, retry: bool) -> None:
         """Ends the waiting requests with `error`, or with `retry` lets them be tried again a bounded number of times.

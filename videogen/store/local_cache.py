@@ -72,11 +72,18 @@ class _Entry:
 class LocalVideoCache:
     """At most `max_bytes` of videos. Safe to use from several threads.
 
-    `now` is the store's clock: where asking it means asking a server, a `CarriedClock` of it.
+    `now` is the store's clock: where asking it means asking a server, a `CarriedClock` of it. `peek` is that clock
+    where it is known without asking, else None.
     """
 
-    def __init__(self, max_bytes: int, now: Callable[[], float], window: int = WINDOW) -> None:
-        self.max_bytes, self._now, self._lock = max_bytes, now, threading.Lock()
+    def __init__(
+        self,
+        max_bytes: int,
+        now: Callable[[], float],
+        window: int = WINDOW,
+        peek: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self.max_bytes, self._now, self._peek, self._lock = max_bytes, now, peek, threading.Lock()
         self._entries: dict[str, _Entry] = {}
         # One item per entry, lowest first, with the priority it had when it was put here; it may have risen since.
         self._order: list[tuple[float, str]] = []
@@ -121,6 +128,26 @@ class LocalVideoCache:
             self._loads += 1
             self._offer(digest, video, asked)
         return video.mp4
+
+    def glance(self, digest: str) -> bytes | None:
+        """As `find`, but never waits for the store: None for what it would have to be asked about. No miss."""
+        now = self._peek()
+        if now is None:
+            return None
+        with self._lock:
+            self._drop_expired(now)
+            entry = self._entries.get(digest)
+            if entry is None or now - entry.confirmed_at >= CONFIRM_EVERY_S:
+                return None
+            self._asked.add(digest)
+            return self._hit(digest, entry)
+
+    def put(self, digest: str, video: LoadedVideo) -> None:
+        """Takes in what the store was just given, if there is room for it; that counts as asked for once."""
+        now = self._now()
+        with self._lock:
+            self._asked.add(digest)
+            self._offer(digest, video, now)
 
     def passed_by(self) -> None:
         """Counts a miss that the store answers, with what is not to be kept here."""
@@ -236,6 +263,12 @@ class CarriedClock:
     ) -> None:
         self._now, self._look_every_s, self._here = now, look_every_s, here
         self._looked = -math.inf, 0.0
+
+    def peek(self) -> float | None:
+        """The time where it needs no look, else None."""
+        asked, answer = self._looked
+        ago = self._here() - asked
+        return answer + ago if ago < self._look_every_s else None
 
     def __call__(self) -> float:
         asked, answer = self._looked

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,7 +110,7 @@ class MeteredRecordStore(RecordStore):
 
     def __init__(self, records: RecordStore, metrics: StoreMetrics, backend: str) -> None:
         self.records, self.metrics, self.backend = records, metrics, backend
-        self.asks_a_server = records.asks_a_server
+        self.asks_a_server, self.has_blocks = records.asks_a_server, records.has_blocks
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
         self._block = _Block()
 
@@ -183,8 +183,7 @@ class MeteredRecordStore(RecordStore):
 
     def together(self) -> AbstractContextManager[None]:
         block = self.records.together()
-        is_whole = not isinstance(block, nullcontext) and self._block.written is None
-        return self._counted_after(block) if is_whole else block
+        return self._counted_after(block) if self.has_blocks and self._block.written is None else block
 
     @contextmanager
     def _counted_after(self, block: AbstractContextManager[None]) -> Generator[None]:

@@ -253,6 +253,8 @@ class RecordStore(ABC):
 
     asks_a_server = True
     """Does `now` take a round trip?"""
+    has_blocks = False
+    """Is what is written in a block of `together` one write to the backend?"""
 
     @abstractmethod
     def now(self) -> float:

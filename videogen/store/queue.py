@@ -57,15 +57,9 @@ class RequestQueue:
         self.ended = Journal(records, "requests", limits.keep_requests)
         self.dead = Journal(records, "dead-letters", limits.keep_requests)
 
-    def submit(self, accepted: AcceptedRequest, source: str) -> Entered:
-        """Makes the request durable; it is done at once if its video is there. The same id twice is one request."""
-        with self.records.together():
-            entered = self.enter(accepted, source)
-        self.records.flush()
-        return self.looked_at(entered)
-
     def enter(self, accepted: AcceptedRequest, source: str) -> Entered:
-        """`submit` up to what makes it durable: a flush."""
+        """Takes a request in, which a flush makes durable; it is done at once if its video is there. The same id twice
+        is one request."""
         key, now, began = self.generations.key(accepted), self.records.now(), boot_seconds()
         generation = self.generations.read_many([key])[0]
         record = new_record(accepted, key, source, now)
@@ -126,9 +120,10 @@ class RequestQueue:
         """Each request with its generation, if it is live; those that should have ended do so first."""
         return self._resolved(self._read(request_ids))
 
-    def answer(self, request_ids: Sequence[str], generation: GenerationState) -> None:
-        """Ends those of the requests that wait for a generation, which ended just now."""
-        self._settled(self._read(request_ids), {generation.key: generation})
+    def answer(self, request_ids: Sequence[str], generation: GenerationState) -> list[RequestRecord]:
+        """Ends those of the requests that wait for a generation, which ended just now; gives all that have ended."""
+        settled = self._settled(self._read(request_ids), {generation.key: generation})
+        return [record for record, _ in settled if record is not None and not record.is_live]
 
     def _resolved(self, records: Sequence[RequestRecord | None]) -> list[Resolved]:
         keys = list(dict.fromkeys(record.generation for record in records if record and record.is_live))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from videogen.errors import RecordDamaged
 from videogen.requests import AcceptedRequest, Lane, Priority
+from videogen.store.idempotency import Idempotency
 
 RequestState = Literal["queued", "assigned", "running", "done", "failed", "cancelled", "expired"]
 BatchState = Literal["sealing", "sealed", "running", "returning", "returned", "finished"]
@@ -134,6 +135,45 @@ class VideoRecord:
     expires_at: float
     """It is not served from here on."""
     provenance: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request to be submitted. With a `holder`, the lease on what it waits for is theirs at once, if it is free.
+
+    The same `idempotency` of one tenant is one request.
+    """
+
+    accepted: AcceptedRequest
+    source: str = ""
+    idempotency: Idempotency | None = None
+    holder: str | None = None
+    lease_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A request that is in the store, and the lease that was taken with it, if any was."""
+
+    record: RequestRecord
+    claims: list[Claim]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a claim's holder made: the MP4, and how."""
+
+    claim: Claim
+    mp4: bytes
+    provenance: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A video that is in the store, and the requests that it ended, as they are now."""
+
+    video: VideoRecord
+    ended: list[RequestRecord]
 
 
 @dataclass(frozen=True, slots=True)

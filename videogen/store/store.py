@@ -17,6 +17,7 @@ from videogen.store.backends.catalog import open_records
 from videogen.store.batches import Batches
 from videogen.store.champions import Champions
 from videogen.store.dead_letters import DeadLetters
+from videogen.store.each import given
 from videogen.store.forking import Forking
 from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
@@ -26,7 +27,7 @@ from videogen.store.listing import Listing
 from videogen.store.local_cache import CacheStats, CarriedClock, LocalVideoCache
 from videogen.store.pace import Eta
 from videogen.store.primitives import RecordStore
-from videogen.store.queue import Entered, RequestQueue
+from videogen.store.queue import RequestQueue
 from videogen.store.rate_limits import RateLimits
 from videogen.store.records import (
     BatchRecord,
@@ -35,16 +36,21 @@ from videogen.store.records import (
     ChampionMove,
     Claim,
     Json,
+    Made,
+    NewRequest,
+    Published,
     Renewal,
     RequestRecord,
     RequestState,
     StoreLimits,
+    Submitted,
     VideoRecord,
 )
 from videogen.store.recovery import Recovered, Recovery
 from videogen.store.servers import Servers
 from videogen.store.sessions import Sessions
 from videogen.store.stats import StoreStats, look
+from videogen.store.submitting import Submitting
 from videogen.store.videos import Videos
 from videogen.store.webhooks import Webhooks
 
@@ -60,12 +66,13 @@ class Store:
         generations = Generations(records, self.limits)
         self._videos = Videos(records, self.limits.keep_videos, _local_cache(records, self.limits.local_cache_bytes))
         self._queue = RequestQueue(records, generations, self._videos, self.limits)
-        self._listing, self._dead_letters = Listing(self._queue), DeadLetters(records, self._queue)
+        keys = self._keys = IdempotencyKeys(records, self.limits.keep_requests)
+        self._submitting = Submitting(records, self._queue, generations, keys, self.limits)
+        self._listing, self._dead_letters = Listing(self._queue), DeadLetters(records, self._queue, self._submitting)
         self._forking = Forking(records, self._queue)
         self._leases = Leases(records, self._queue, generations, self._videos, self.limits)
         self._batches = Batches(records, self._queue, self.limits)
         self._champions, self._recovery = Champions(records), Recovery(records, self._queue, self._batches)
-        self._keys = IdempotencyKeys(records, self.limits.keep_requests)
         self.api_keys = ApiKeys(records)
         self.webhooks, self.servers = Webhooks(records), Servers(records, self.cache_stats)
         self.rate_limits, self.sessions = RateLimits(records), Sessions(records, self.limits.keep_sessions)
@@ -94,8 +101,7 @@ class Store:
         A video that is there answers it at once, a generation that runs answers it too when it is done. The same id
         twice is one request, and so is the same `idempotency` of one tenant: InvalidRequest if it came with another.
         """
-        accepted, known = self._first(accepted, idempotency)
-        return (known or self._queue.submit(accepted, source)).record
+        return given(self.submit_all([NewRequest(accepted, source, idempotency)])[0]).record
 
     def submit_and_claim(
         self,
@@ -106,23 +112,15 @@ class Store:
         idempotency: Idempotency | None = None,
     ) -> tuple[RequestRecord, list[Claim]]:
         """`submit`, and at once the lease on what the request waits for, unless it is answered or another has that."""
-        accepted, known = self._first(accepted, idempotency)
-        if known is not None:
-            return known.record, self._leases.claim_entered(known, holder, lease_s)
-        return self._leases.submit(accepted, holder, lease_s, source)
+        found = given(self.submit_all([NewRequest(accepted, source, idempotency, holder, lease_s)])[0])
+        return found.record, found.claims
 
-    def _first(
-        self, accepted: AcceptedRequest, idempotency: Idempotency | None
-    ) -> tuple[AcceptedRequest, Entered | None]:
-        """The request under the id that its key stands for, and how it stands if it came with that before."""
-        if idempotency is None:
-            return accepted, None
-        accepted = self._keys.first(accepted, idempotency)
-        known, state = self._queue.resolve([accepted.id])[0]
-        if known is None:
-            return accepted, None
-        self.records.flush()  # whoever submitted it may be about to; see the backends for what others wrote
-        return accepted, Entered(known, state, is_new=False)
+    def submit_all(self, new: Sequence[NewRequest]) -> list[Submitted | Exception]:
+        """Each as `submit` or, with a holder, `submit_and_claim` takes it; of one that can't be, what that would raise.
+
+        Where the backend has blocks of writes, they are one.
+        """
+        return self._submitting.submit_all(new)
 
     def known(self, idempotency: Idempotency, tenant: str) -> str | None:
         """The id of the request that came with that key before: `submit` would give that one.
@@ -278,7 +276,18 @@ class Store:
 
     def publish(self, claim: Claim, mp4: bytes, provenance: Mapping[str, Json]) -> VideoRecord:
         """Answers all requests that wait on the claim's generation. Raises LeaseLost if it is another's by now."""
-        return self._leases.publish(claim, mp4, provenance)
+        return given(self._leases.publish_all([Made(claim, mp4, provenance)])[0]).video
+
+    def publish_all(self, made: Sequence[Made]) -> list[Published | Exception]:
+        """Each as `publish`, or what that would raise; what is asked for next is kept in this process's memory.
+
+        Where the backend has blocks of writes, they are one.
+        """
+        published = self._leases.publish_all(made)
+        for one, found in zip(made, published, strict=True):
+            if isinstance(found, Published):
+                self._videos.keep_here(one.mp4, found.video)
+        return published
 
     def fail(self, claim: Claim, error: str, retry: bool) -> None:
         """`retry`: the fault may pass, so try again after a rest, `StoreLimits.max_attempts` times in all.
@@ -356,6 +365,10 @@ class Store:
         """
         return self._videos.stream(digest, start, stop)
 
+    def held_video(self, digest: str) -> bytes | None:
+        """The MP4 if it is in this process's memory and the store need not be asked about it: no waiting, no I/O."""
+        return self._videos.held(digest)
+
     def stats(self) -> StoreStats:
         """What there is: requests, leases, batches, videos, champions. Counts of much are cut short, and say so."""
         return look(self.records, self._queue, self._batches, self._champions, self.servers, self.cache_stats())
@@ -387,5 +400,9 @@ class Store:
 
 
 def _local_cache(records: RecordStore, max_bytes: int) -> LocalVideoCache | None:
-    now = CarriedClock(records.now) if records.asks_a_server else records.now
-    return LocalVideoCache(max_bytes, now) if max_bytes else None
+    if not max_bytes:
+        return None
+    if not records.asks_a_server:
+        return LocalVideoCache(max_bytes, records.now, peek=records.now)
+    clock = CarriedClock(records.now)
+    return LocalVideoCache(max_bytes, clock, peek=clock.peek)

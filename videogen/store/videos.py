@@ -123,6 +123,15 @@ class Videos:
             return self._read(digest)[1]
         return self.cache.get(digest, lambda: self._load(digest, *self._read(digest)), lambda: self._until(digest))
 
+    def held(self, digest: str) -> bytes | None:
+        """The MP4 if it is in the cache, and known to be given still."""
+        return None if self.cache is None else self.cache.glance(digest)
+
+    def keep_here(self, mp4: bytes, video: VideoRecord) -> None:
+        """Puts a video into the cache that was just stored."""
+        if self.cache is not None:
+            self.cache.put(video.digest, LoadedVideo(mp4, video.expires_at, _spent(video.provenance)))
+
     def _read(self, digest: str) -> tuple[Record, bytes]:
         """A video's record and its verified MP4. A chunk that was read ahead may be from before the record."""
         names = [("video", digest), *(("chunk", key) for key in chunk_keys(digest, CHUNKS_AHEAD))]
@@ -143,13 +152,11 @@ class Videos:
         return LoadedVideo(mp4, self._expires_at(record), self._gpu_seconds(digest))
 
     def _gpu_seconds(self, digest: str) -> float:
-        """What making it took, by the first that made it; 1 where that is not told."""
+        """By the first that made it."""
         try:
-            stages = _provenance(self.records.map_range("video", digest), None).get("seconds")
-        except (ValueError, AttributeError):
-            stages = None
-        seconds = list(stages.values()) if isinstance(stages, dict) else [1.0]
-        return math.fsum(value for value in seconds if isinstance(value, int | float) and 0 <= value < math.inf)
+            return _spent(_provenance(self.records.map_range("video", digest), None))
+        except ValueError:
+            return _spent(None)
 
     def _until(self, digest: str) -> float:
         return self._expires_at(self._whole(digest))
@@ -256,6 +263,13 @@ class Videos:
 
     def _chunk(self, digest: str, index: int, payload: bytes) -> Write:
         return Write("chunk", _chunk_key(digest, index), (SetPayload(payload),), ttl=self.keep + GRACE_S)
+
+
+def _spent(provenance: object) -> float:
+    """The GPU-seconds that making a video took; 1 where that is not told."""
+    stages = provenance.get("seconds") if isinstance(provenance, Mapping) else None
+    seconds = list(stages.values()) if isinstance(stages, dict) else [1.0]
+    return math.fsum(value for value in seconds if isinstance(value, int | float) and 0 <= value < math.inf)
 
 
 def _sha256(content: bytes) -> str:

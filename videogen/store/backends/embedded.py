@@ -62,6 +62,7 @@ class EmbeddedRecordStore(RecordStore):
     """The records in `folder`, which is made if it isn't there."""
 
     asks_a_server = False
+    has_blocks = True
 
     def __init__(self, folder: Path | str) -> None:
         self.path = Path(folder) / FILE

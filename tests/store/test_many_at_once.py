@@ -1,0 +1,128 @@
+"""Several submissions, or publications, in one call: each ends as it would alone."""
+
+from collections import Counter
+from contextlib import closing, contextmanager
+
+import pytest
+
+from tests.store.builders import accepted
+from tests.store.crashing import WatchedRecordStore
+from videogen.errors import InvalidRequest, LeaseLost, StoreUnavailable
+from videogen.requests import new_id
+from videogen.store.backends.embedded import EmbeddedRecordStore
+from videogen.store.backends.memory import MemoryRecordStore
+from videogen.store.idempotency import Idempotency
+from videogen.store.primitives import RecordStore, Write
+from videogen.store.records import Made, NewRequest, Published, Submitted
+from videogen.store.store import Store
+
+
+@pytest.fixture
+def store(records: RecordStore) -> Store:
+    """On each of the backends."""
+    return Store(records)
+
+
+def taken(asked, holder="a", **fields) -> NewRequest:
+    return NewRequest(asked, "service", holder=holder, lease_s=60.0, **fields)
+
+
+def test_what_is_submitted_together_waits_joins_or_is_answered_as_it_would_alone(store):
+    first, other = accepted(1), accepted(2)
+    twin = first.model_copy(update={"id": new_id()})
+    found = store.submit_all([taken(first), taken(twin), NewRequest(other), taken(first)])
+    assert all(isinstance(one, Submitted) for one in found)
+    (claim,) = found[0].claims
+    assert [one.claims for one in found[1:]] == [[], [], []], "one generation, one lease"
+    assert [one.record.id for one in found] == [first.id, twin.id, other.id, first.id]
+    assert found[1].record.joined and found[1].record.state == "running"
+    store.publish_all([Made(claim, b"mp4", {})])
+    again = first.model_copy(update={"id": new_id()})
+    (answered,) = store.submit_all([taken(again)])
+    assert (answered.record.state, answered.claims) == ("done", [])
+    assert store.request(again.id) == answered.record
+
+
+def test_one_key_is_one_request_also_where_it_comes_twice_at_once(store):
+    asked = accepted(1)
+    same = asked.model_copy(update={"id": new_id()})
+    key, otherwise = Idempotency("k", "body"), Idempotency("k", "another body")
+    found = store.submit_all(
+        [taken(asked, idempotency=key), taken(same, idempotency=key), taken(accepted(2), idempotency=otherwise)]
+    )
+    assert [one.record.id for one in found[:2]] == [asked.id, asked.id]
+    assert [len(one.claims) for one in found[:2]] == [1, 0]
+    assert isinstance(found[2], InvalidRequest)
+    assert store.find([same.id]) == [None]
+    (known,) = store.submit_all([taken(same, idempotency=key)])
+    assert known.record.id == asked.id
+
+
+def test_who_lost_a_lease_publishes_nothing_and_the_others_do(store):
+    asked = [accepted(1), accepted(2)]
+    (late, mine) = (one.claims[0] for one in store.submit_all([taken(one) for one in asked]))
+    joined = asked[1].model_copy(update={"id": new_id()})
+    store.submit(joined)
+    store.release([late])
+    (other,) = store.claim([asked[0].id], "b", 60.0)
+    lost, published = store.publish_all([Made(late, b"late", {}), Made(mine, b"mp4", {"engine": "cpu"})])
+    assert isinstance(lost, LeaseLost) and isinstance(published, Published)
+    assert store.request(asked[0].id).state == "running"
+    assert {one.id for one in published.ended} == {asked[1].id, joined.id}
+    assert [store.request(one.id) for one in published.ended] == published.ended
+    assert published.video == store.video(published.video.digest, mine.generation)
+    assert store.held_video(published.video.digest) == b"mp4" == store.read_video(published.video.digest)
+    assert store.publish(other, b"in time", {}).digest == store.request(asked[0].id).video
+
+
+class Watched(WatchedRecordStore):
+    """Counts the blocks of writes, and fails the writes of a kind as a backend does that is away."""
+
+    fails: str | None = None
+
+    def __init__(self, inner: RecordStore) -> None:
+        super().__init__(inner, Counter())
+        self.depth = self.blocks = 0
+
+    @contextmanager
+    def together(self):
+        self.blocks += not self.depth
+        self.depth += 1
+        try:
+            with super().together():
+                yield
+        finally:
+            self.depth -= 1
+
+    def write_many(self, writes):
+        if any(write.kind == self.fails for write in writes):
+            raise StoreUnavailable("no answer")
+        return super().write_many(writes)
+
+
+def test_a_backend_that_has_blocks_gets_one_and_one_that_fails_in_it_leaves_nothing(tmp_path):
+    with closing(EmbeddedRecordStore(tmp_path)) as records:
+        watched = Watched(records)
+        store, asked = Store(watched), [accepted(seed) for seed in range(4)]
+        (first, second) = store.submit_all([taken(one) for one in asked[:2]])
+        assert watched.blocks == 1
+        store.publish_all([Made(first.claims[0], b"1", {}), Made(second.claims[0], b"2", {})])
+        assert watched.blocks == 2
+        watched.fails = "request"
+        with pytest.raises(StoreUnavailable):
+            store.submit_all([taken(one) for one in asked[2:]])
+        watched.fails = None
+        assert store.find([one.id for one in asked[2:]]) == [None, None]
+        assert store.line("interactive", 10).keys == store.line("batch", 10).keys == [], "a part of a block was kept"
+
+
+def test_a_fault_in_one_leaves_the_others(clock):
+    class Faulty(MemoryRecordStore):
+        def write_many(self, writes: list[Write]):
+            if any(write.key == bad.id for write in writes):
+                raise ValueError("a fault of ours")
+            return super().write_many(writes)
+
+    bad, good = accepted(1), accepted(2)
+    fault, found = Store(Faulty(clock)).submit_all([taken(bad), taken(good)])
+    assert isinstance(fault, ValueError) and isinstance(found, Submitted) and found.claims

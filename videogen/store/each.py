@@ -1,0 +1,25 @@
+"""Several things that are done together: of each, what it gives or why it could not be done."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from videogen.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+
+def attempted(call: Callable[[], T]) -> T | Exception:
+    """What `call` gives, or what it raises. Raises StoreUnavailable, which is so for all of them."""
+    try:
+        return call()
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        return error
+
+
+def given(outcome: T | Exception) -> T:
+    """What one of them gave. Raises why it could not be done."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
