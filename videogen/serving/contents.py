@@ -7,6 +7,9 @@ from videogen.serving.jobs import Content, VideoJob
 from videogen.serving.store_calls import Call
 from videogen.store.store import Store
 
+PIECE = 1024 * 1024
+"""Bytes of a video that is in memory that are given at once."""
+
 
 class Contents:
     """What is not taken stays in the store: a slow reader keeps no more than a piece in memory."""
@@ -27,6 +30,11 @@ class Contents:
         return Content(digest, job.video.size, lambda start, stop: self._pieces(digest, start, stop))
 
     async def _pieces(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
+        if (held := self.store.held_video(digest)) is not None:
+            for first in range(start, stop, PIECE):
+                yield held[first : min(first + PIECE, stop)]
+            return
+
         def begin() -> tuple[Iterator[bytes], bytes | None]:
             pieces = self.store.stream_video(digest, start, stop)
             return pieces, next(pieces, None)

@@ -1,26 +1,41 @@
 """From what a caller asks for to a request in the store, claimed for this replica if its turn has come."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from videogen.errors import InvalidRequest, Overloaded, RecordNotFound
 from videogen.requests import AcceptedRequest
 from videogen.serving.admission import Admission
+from videogen.serving.bounded_calls import BoundedCalls
+from videogen.serving.gathering import Gathering
 from videogen.serving.jobs import CacheUse, Caller, VideoJob
 from videogen.serving.making.maker import Maker
-from videogen.serving.store_calls import Call
-from videogen.serving.telemetry.observing import Observer, Submitted
+from videogen.serving.store_calls import in_threads
+from videogen.serving.telemetry import observing
 from videogen.serving.telemetry.reporting import ended
 from videogen.serving.watching import Watching
 from videogen.serving.wishes import Wishes
+from videogen.store.each import attempted
 from videogen.store.idempotency import Idempotency
-from videogen.store.records import Claim, RequestRecord
+from videogen.store.records import Claim, NewRequest, RequestRecord, Submitted
 from videogen.store.webhooks import Webhook
 
 SOURCE = "videogen serve"
 """Who submitted, as the store keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller asks for. `claims_it`: this replica takes it from the queue at once."""
+
+    fields: Mapping[str, Any]
+    caller: Caller
+    key: Idempotency | None
+    webhook_url: str | None
+    claims_it: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +57,15 @@ class Entering:
         maker: Maker,
         admission: Admission,
         watching: Watching,
-        call: Call,
-        observer: Observer,
+        calls: BoundedCalls,
+        observer: observing.Observer,
         wishes: Wishes | None,
     ) -> None:
         self.maker, self.store, self.versions, self.work = maker, maker.store, maker.versions, maker.work
-        self.admission, self.watching, self.call = admission, watching, call
+        self.admission, self.watching, self.call = admission, watching, in_threads(calls)
         self.observer, self.wishes = observer, wishes
+        gathers = self.store.records.has_blocks
+        self._enter = Gathering(self.call, self._enter_all, gathers=gathers, check=calls.check)
 
     async def enter(
         self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, webhook_url: str | None
@@ -60,7 +77,7 @@ class Entering:
         claims_it = self.maker.takes_newcomers
         self.maker.entering += claims_it
         try:
-            entered = await self.call(lambda: self._enter(fields, caller, key, webhook_url, claims_it))
+            entered = await self._enter(Wanted(fields, caller, key, webhook_url, claims_it))
         except InvalidRequest as refused:  # by what serves now; what served then may have accepted it
             if (job := await self._accepted_before(key, caller)) is None:
                 raise refused
@@ -76,7 +93,8 @@ class Entering:
         if cache == "joined" and not job.has_ended:
             self.work.joined(entered.generation, accepted)
         asked = job.request
-        self.observer.submitted(Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt))
+        told = observing.Submitted(job.id, caller.tenant, job.label, asked.priority, cache, asked.prompt)
+        self.observer.submitted(told)
         if self.wishes is not None:
             self.wishes.asked(fields, caller)
         if not job.has_ended:
@@ -100,7 +118,22 @@ class Entering:
         except InvalidRequest:
             return None
 
-    def _accept(self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None) -> AcceptedRequest:
+    # Where the store is called
+
+    def _enter_all(self, wanted: Sequence[Wanted]) -> list[Submission | Exception]:
+        new = [attempted(partial(self._accept, one)) for one in wanted]
+        submitted = iter(self.store.submit_all([one for one in new if isinstance(one, NewRequest)]))
+
+        def told(one: NewRequest | Exception) -> Submission | Exception:
+            if not isinstance(one, NewRequest):
+                return one
+            found = next(submitted)
+            return attempted(partial(self._entered, one, found)) if isinstance(found, Submitted) else found
+
+        return [told(one) for one in new]
+
+    def _accept(self, wanted: Wanted) -> NewRequest:
+        fields, caller, key = wanted.fields, wanted.caller, wanted.key
         if fields.get("tenant", caller.tenant) != caller.tenant:
             raise InvalidRequest("tenant", fields["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
         accepted = self.versions.accept(fields, caller.tenant)
@@ -109,29 +142,18 @@ class Entering:
         except Overloaded:
             if key is None or self.store.known(key, caller.tenant) is None:
                 raise
-        return accepted
-
-    def _enter(
-        self,
-        fields: Mapping[str, Any],
-        caller: Caller,
-        key: Idempotency | None,
-        webhook_url: str | None,
-        claims_it: bool,
-    ) -> Submission:
-        accepted = self._accept(fields, caller, key)
-        if webhook_url is not None:  # before its request, which is not accepted without it
+        if wanted.webhook_url is not None:  # before its request, which is not accepted without it
             job_id = accepted.id if key is None else self.store.reserve(key, accepted)
-            self.store.webhooks.add(Webhook(job_id, webhook_url, caller.tenant, caller.key_id))
-        holder, lease_s = self.maker.holder, self.maker.limits.lease_s
-        claims: list[Claim] = []
-        if claims_it and accepted.version_digest in self.versions.loaded:
-            record, claims = self.store.submit_and_claim(accepted, holder, lease_s, SOURCE, key)
-        else:
-            record = self.store.submit(accepted, SOURCE, key)
+            self.store.webhooks.add(Webhook(job_id, wanted.webhook_url, caller.tenant, caller.key_id))
+        claims_it = wanted.claims_it and accepted.version_digest in self.versions.loaded
+        holder, lease_s = self.maker.holder if claims_it else None, self.maker.limits.lease_s
+        return NewRequest(accepted, SOURCE, key, holder, lease_s)
+
+    def _entered(self, new: NewRequest, submitted: Submitted) -> Submission:
+        record, claims = submitted.record, submitted.claims
         self.admission.entered(record)
         job = self.watching.looking.job(record, waits=not claims)
-        return Submission(accepted, job, record.generation, claims, self._cache(record, job, claims))
+        return Submission(new.accepted, job, record.generation, claims, self._cache(record, job, claims))
 
     def _cache(self, record: RequestRecord, job: VideoJob, claims: list[Claim]) -> CacheUse:
         """As the job's usage will tell it."""

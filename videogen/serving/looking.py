@@ -60,6 +60,10 @@ class Looking:
             for record in records
         ]
 
+    def ended(self, record: RequestRecord, video: VideoRecord) -> VideoJob:
+        """A job of which all is known: nothing is looked at."""
+        return view(record, video if record.state == "done" else None, price_per_hour=self.price_per_hour)
+
     def page(
         self, caller: Caller, held: Collection[str], after: str | None, limit: int, newest_first: bool
     ) -> Page[VideoJob]:

@@ -69,7 +69,7 @@ class Service:
         self.looking = Looking(self.store, self.admission, limits.price_per_hour)
         self.forking = Forking(maker, self.looking, self.call)
         self.watching = Watching(maker, self.looking, self.call)
-        self.entering = Entering(maker, self.admission, self.watching, self.call, self.observer, wishes)
+        self.entering = Entering(maker, self.admission, self.watching, self.calls, self.observer, wishes)
 
     async def submit(
         self,
@@ -180,10 +180,16 @@ class Service:
         return await self.submit(fields | {"prompt": prompt, "metadata": metadata, "model": model}, caller)
 
     def watch(
-        self, job_id: str, caller: Caller, last: VideoJob | None = None, *, with_place: bool = True
+        self,
+        job_id: str,
+        caller: Caller,
+        last: VideoJob | None = None,
+        *,
+        with_place: bool = True,
+        with_progress: bool = True,
     ) -> AsyncGenerator[VideoJob]:
         """The job now and at every change, until its end: see `Watching.watch`."""
-        return self.watching.watch(job_id, caller, last, with_place=with_place)
+        return self.watching.watch(job_id, caller, last, with_place=with_place, with_progress=with_progress)
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""

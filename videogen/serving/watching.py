@@ -45,12 +45,19 @@ class Watching:
         )
 
     async def watch(
-        self, job_id: str, caller: Caller, last: VideoJob | None = None, *, with_place: bool = True
+        self,
+        job_id: str,
+        caller: Caller,
+        last: VideoJob | None = None,
+        *,
+        with_place: bool = True,
+        with_progress: bool = True,
     ) -> AsyncGenerator[VideoJob]:
         """The job now and at every change, until its end; also one that another replica makes.
 
         With `last`, what the caller knows of it, only from the next change on. Without its place in the queue, which
-        moves all the time, a job that waits costs little. Once it is followed, the store may be away for `PATIENCE_S`.
+        moves all the time, a job that waits costs little, and without its progress one that is made. Once it is
+        followed, the store may be away for `PATIENCE_S`.
         """
         held, looked = self.work.held(job_id), -math.inf
         if last is not None and held is not None:
@@ -60,11 +67,13 @@ class Watching:
             own = await patiently(lambda: self.call(lambda: self.looking.own(job_id, caller)), patience)
             generation = own.generation
         pause = POLL_S[0]
-        with self.maker.changes.of(generation, job_id) as news:
+        with self.maker.changes.of(generation, job_id, progress=with_progress) as news:
             while last is None or not last.has_ended:
                 # Progress of what is made here is known here; the rest is in the store, as is what others do to it.
                 is_known = last is not None and self.work.held(job_id) is not None and not news.in_store
-                if is_known and time.monotonic() - looked < HELD_S:
+                if news.end is not None:
+                    job = self.looking.ended(*news.end)
+                elif is_known and time.monotonic() - looked < HELD_S:
                     job = self.told(last)
                     news.clear()
                 else:

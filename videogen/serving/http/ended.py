@@ -34,7 +34,7 @@ async def ended(
 
 
 async def _last(service: Service, job: VideoJob, caller: Caller) -> VideoJob:
-    async for seen in service.watch(job.id, caller, job, with_place=False):
+    async for seen in service.watch(job.id, caller, job, with_place=False, with_progress=False):
         job = seen
     return job
 

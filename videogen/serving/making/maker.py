@@ -295,10 +295,12 @@ class Maker:
         self.speed.made(event.facts)
         began = time.monotonic()
         try:
-            if await self._results.publish(held, event):
-                self.speed.published(time.monotonic() - began)
+            published = await self._results.publish(held, event)
         finally:
             self.work.publishing.pop(event.id, None)
+        if published is not None:
+            self.speed.published(time.monotonic() - began)
+            self.changes.ended(published)
         self.changes.tell(held.claim.generation, event.id)
 
     async def _fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:

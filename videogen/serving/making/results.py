@@ -1,22 +1,20 @@
 """What came of a claim goes into the store, and to whoever is to hear of it."""
 
-import contextlib
-import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videogen.client.results import Executed, ExecuteFailed
 from videogen.errors import VideogenError
 from videogen.outlasting import outlasting
-from videogen.requests import AcceptedRequest
 from videogen.serving.engine.messages import Finished
-from videogen.serving.making.in_hand import InHand, left
+from videogen.serving.gathering import Gathering
+from videogen.serving.making.in_hand import InHand
 from videogen.serving.store_calls import Call
 from videogen.serving.telemetry.observing import Observer, Outcome
 from videogen.serving.telemetry.reporting import ended
-from videogen.store.records import Json
+from videogen.store.records import Json, Made, Published
 from videogen.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -36,23 +34,27 @@ class Results:
     ) -> None:
         self.store, self.call, self.observer = store, call, observer
         self.holder, self.provenance, self.outlast_s = holder, provenance, outlast_s
+        self._into_store = Gathering(call, self._publish_all, gathers=store.records.has_blocks)
 
-    async def publish(self, held: InHand, made: Finished) -> bool:
-        """Puts a video into the store and tells of it; or says why it came to nothing. Is it there?"""
+    async def publish(self, held: InHand, made: Finished) -> Published | None:
+        """Puts a video into the store and tells of it; or says why it came to nothing."""
         claim, finished_at = held.claim, time.monotonic()
-        facts = self._facts(held, made.facts)
         try:
-            await self.call(lambda: outlasting(lambda: self.store.publish(claim, made.mp4, facts), self.outlast_s))
+            published = await self._into_store(Made(claim, made.mp4, self._facts(held, made.facts)))
         except VideogenError as error:
             logger.warning("a video of request %s came to nothing: %s", claim.request.id, error)
             if held.lent is not None:
                 held.lent(ExecuteFailed(claim.generation, "not_published", str(error), True))
-            return False
-        if not await self._is_expired(claim.request):
+            return None
+        # A video that came after the deadline is told of by who accepted the request.
+        if not any(one.id == claim.request.id and one.state == "expired" for one in published.ended):
             self._tell_end(held, "completed", made.facts, finished_at)
         if held.lent is not None:
-            held.lent(Executed(claim.generation, hashlib.sha256(made.mp4).hexdigest()))
-        return True
+            held.lent(Executed(claim.generation, published.video.digest))
+        return published
+
+    def _publish_all(self, made: Sequence[Made]) -> Sequence[Published | Exception]:
+        return outlasting(lambda: self.store.publish_all(made), self.outlast_s)
 
     async def fail(self, held: InHand, error: str, retry: bool, code: str = "generation_failed") -> None:
         """Has a claim tried again, with `retry` and as far as there are attempts left, or ends it."""
@@ -66,14 +68,6 @@ class Results:
             logger.warning("a failure of request %s could not be recorded: %s", claim.request.id, lost)
         if not retry or claim.attempt >= self.store.limits.max_attempts:
             self._tell_end(held, "failed", {}, error=error)
-
-    async def _is_expired(self, accepted: AcceptedRequest) -> bool:
-        """Did the video come after the deadline? Then that is told by who accepted the request."""
-        if left(accepted) != 0:
-            return False
-        with contextlib.suppress(VideogenError):
-            return (await self.call(lambda: self.store.request(accepted.id))).state == "expired"
-        return False
 
     def _facts(self, held: InHand, made: Mapping[str, Any]) -> dict[str, Json]:
         claim = held.claim
