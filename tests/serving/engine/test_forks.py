@@ -80,7 +80,7 @@ def test_a_fork_in_flight_gives_what_is_made_anew_with_its_change(tiny, fields):
     [step] = [message.value for message in messages if isinstance(message, Answer)]
     assert 3 <= step < 15
     loop.begin("fork", instead=True)
-    assert [loop.scheduler._live.jobs[name].is_new for name in ("fork", beside[0].id)] == [False, True]
+    assert [loop.schedule.scheduler._live.jobs[name].is_new for name in ("fork", beside[0].id)] == [False, True]
     until(lambda: all(ended(messages, name) for name in ("fork", *(each.id for each in beside))))
     taken = steps("fork")
     assert taken == sorted(set(taken)) and taken[0] > step and taken[-1] == 20, "nothing is made anew"

@@ -58,6 +58,11 @@ class Live:
         return self.generation.step_index if self.generation is not None else 0
 
     @property
+    def is_between_steps(self) -> bool:
+        """Does it have latents that no step is changing?"""
+        return self.generation is not None and (self.scheduled is None or not self.scheduled.busy)
+
+    @property
     def to_read(self) -> "AcceptedRequest":
         """What texts are encoded of it: a fork's with what is changed, from which step on is not known yet."""
         return self.accepted if self.forking is None else self.accepted.changed(0, self.forking.fields)
