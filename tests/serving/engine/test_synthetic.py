@@ -188,7 +188,7 @@ def test_what_is_malformed_ends_it_with_a_named_error():
     async def scenario():
         for frame in (b"\x00\x00\x00\x02" + bytes(8) + b"{}", b"\xff" * 64):
             async with engine(QUICK) as (process, told):
-                process._writer.write(frame)
+                process._child._writer.write(frame)
                 await told.until(lambda told=told: told.of(Died))
                 assert told.of(Died)[0].exit_code == os.EX_DATAERR
 
