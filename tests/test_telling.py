@@ -14,7 +14,7 @@ from videogen.engines.builders import builder_for
 from videogen.engines.cache import ENGINE_KIND, ensure_engine, ensure_engine_of, ensure_graph
 from videogen.locks import file_lock
 from videogen.manifest import build_manifest
-from videogen.proving import Telling
+from videogen.telling import Telling
 
 
 class Quick(Telling):
@@ -45,6 +45,18 @@ def test_a_short_part_is_one_line_and_one_that_is_worth_a_word_only_when_long_is
     with telling.part("counting"), telling.part("looking", if_long=True):
         pass
     assert [text.partition(" in ")[0] for text in told] == ["counting: done"]
+
+
+def test_a_part_that_is_counted_tells_how_far_it_is_and_what_is_left():
+    told: list[str] = []
+    with Quick(told.append).part("counting") as count:
+        count(1, 4)
+        until(lambda: told)
+        count(2, 4)
+        until(lambda: len(told) == 2)
+    seen = [re.fullmatch(r"counting: \d+ s so far, (\d) of 4, about (\d+) s left", text) for text in told[:2]]
+    assert [one and one[1] for one in seen] == ["1", "2"], told
+    assert seen[0] and int(seen[0][2]) == pytest.approx(3 * Quick.SOON_S, abs=1)
 
 
 def test_what_fails_ends_untold_and_so_do_its_reminders():

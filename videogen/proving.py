@@ -8,10 +8,8 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import threading
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -20,6 +18,7 @@ from videogen.artifacts import Artifacts
 from videogen.devices import Device
 from videogen.errors import ArtifactCorrupt, EngineBuildFailed, EngineUnavailable
 from videogen.settings import Target
+from videogen.telling import Tell, Telling
 from videogen.warming import BATCHES
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from videogen.quality.gates import GateReport, GateSettings
     from videogen.requests import AcceptedRequest
 
-Tell = Callable[[str], None]
 State = Literal["proven", "refused", "built, unproven", "not built"]
 """`proven`: it ran here and passed its fidelity gates; `refused`: it ran and did not; the others could not run here."""
 
@@ -116,40 +114,6 @@ def _said(engine: str, report: "GateReport") -> str:
     return f"{engine} {may}: {'; '.join(gate.reason for gate in report.gates)}"
 
 
-class Telling:
-    """Long work told part by part: each at its end with its seconds, and now and then while it goes on.
-
-    `tell` gets lines for people, some of them from other threads.
-    """
-
-    SOON_S, EVERY_S = 3.0, 10.0
-    """A part that takes longer than the first is told while it goes on, then at intervals of the second."""
-
-    def __init__(self, tell: Tell = lambda text: None) -> None:
-        self.tell = tell
-
-    @contextmanager
-    def part(self, what: str, /, *, if_long: bool = False) -> Generator[None]:
-        """Entered around the work. `if_long`: told only where it is long. What fails is told by its error alone."""
-        started, over = time.monotonic(), threading.Event()
-        reminder = threading.Thread(target=self._remind, args=(what, started, over), name="telling", daemon=True)
-        reminder.start()
-        try:
-            yield
-        finally:
-            over.set()
-            reminder.join()  # nothing of a part is told behind its end
-        seconds = time.monotonic() - started
-        if not if_long or seconds > self.SOON_S:
-            self.tell(f"{what}: done in {seconds:.1f} s")
-
-    def _remind(self, what: str, started: float, over: threading.Event) -> None:
-        pause = self.SOON_S
-        while not over.wait(pause):
-            self.tell(f"{what}: {time.monotonic() - started:.0f} s so far")
-            pause = self.EVERY_S
-
-
 @dataclass(frozen=True, slots=True)
 class Prover:
     """Proves engines of one model version on `requests`. `graph_key` is its graphs' and stands for its weights too.
@@ -198,14 +162,12 @@ class Prover:
     def _prove_cpu(self) -> Proof:
         from videogen.engines.select import select_engine
 
-        self._build_for_cpu()
         limits, reference, streams = _GateLimits(self.settings, self.telling.tell), self._reference(), self.streams
         try:
-            with self.telling.part("comparing the engines' videos with the reference's, and their speeds"):
-                found = select_engine(
-                    self.artifacts, self.folder, self.digest, self.requests,
-                    limits=limits, reference=reference, streams=streams, batch_sizes=BATCHES[1:],
-                )  # fmt: skip
+            found = select_engine(
+                self.artifacts, self.folder, self.digest, self.requests, limits=limits, reference=reference,
+                streams=streams, batch_sizes=BATCHES[1:], part=self.telling.part,
+            )  # fmt: skip
         except EngineUnavailable as error:
             return dataclasses.replace(self._refused(reference), state="refused", reason=str(error))
         chosen = found.chosen
@@ -216,18 +178,6 @@ class Prover:
         key = chosen.engine_key or ""
         proof = Proof("cpu", "built, unproven", "", key, chosen.target, chosen.precision, trials=trials)
         return _judged(proof, found.fidelity, self.settings) if found.fidelity else proof
-
-    def _build_for_cpu(self) -> None:
-        """What is compared, each told by itself. What cannot be built is told here and refused where they compete."""
-        from videogen.engines.builders import CPU_CANDIDATES, builder_for
-        from videogen.engines.cache import ensure_engine
-
-        for builder, precision in CPU_CANDIDATES:
-            try:
-                made = builder_for(builder)
-                ensure_engine(self.artifacts, self.folder, self.digest, made, precision, self.telling.part)
-            except (EngineUnavailable, EngineBuildFailed) as error:
-                self.telling.tell(f"{builder} {precision} may not serve: {error}")
 
     def _refused(self, reference: "Reference") -> Proof:
         """What the gates say of the plainest CPU engine, where none may serve."""
@@ -243,16 +193,16 @@ class Prover:
         from videogen.engines.fidelity import fidelity
 
         name = f"{built.builder} {built.precision}"
-        with self.telling.part(f"comparing the videos of {name} with the reference's"):
-            found = fidelity(self.folder, engine, self.requests, reference, BATCHES[1:])
+        with self.telling.part(f"comparing the videos of {name} with the reference's") as count:
+            found = fidelity(self.folder, engine, self.requests, reference, BATCHES[1:], count)
         self.telling.tell(_said(name, _gates(found, self.settings)))
         return _judged(built, found, self.settings)
 
     def _reference(self) -> "Reference":
         from videogen.engines.fidelity import reference_frames
 
-        with self.telling.part(f"making the reference's {len(self.requests)} videos with PyTorch"):
-            return reference_frames(self.folder, self.requests)
+        with self.telling.part(f"making the reference's {len(self.requests)} videos with PyTorch") as count:
+            return reference_frames(self.folder, self.requests, count)
 
     def _kept(self, target: Target, what: Sequence[str], measure: Callable[[], Proof]) -> tuple[Proof, bool]:
         from videogen.engines.cache import fused_schedule

@@ -1,10 +1,9 @@
 """Graphs and engines, built once per key, shared by every process, verified when they are loaded."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from videogen.artifacts import Artifacts
 from videogen.engines.base import Builder, BuildReport, Engine, Precision, ShapeProfile, read_report
@@ -14,6 +13,7 @@ from videogen.engines.key import EngineKey, GraphKey, exporter_versions
 from videogen.models.loading import component_classes, scheduler_config
 from videogen.models.schedule import Schedule, euler_schedule
 from videogen.models.spec import ModelSpec, read_spec
+from videogen.telling import Part, untold
 
 GRAPH_KIND, ENGINE_KIND = "graphs", "engines"
 MOST_FUSED_STEPS = 8
@@ -39,19 +39,6 @@ class StoredEngine:
     key: EngineKey
     report: BuildReport
     built: bool
-
-
-class Part(Protocol):
-    """Entered around a part of long work, to tell of it."""
-
-    def __call__(self, what: str, /, *, if_long: bool = False) -> AbstractContextManager[None]:
-        """`if_long`: it mostly takes no time, and is worth a word only where it does."""
-        ...
-
-
-def untold(what: str, /, *, if_long: bool = False) -> AbstractContextManager[None]:
-    """A part that nobody is told of."""
-    return nullcontext()
 
 
 def default_profile(spec: ModelSpec) -> ShapeProfile:

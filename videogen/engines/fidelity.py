@@ -14,6 +14,7 @@ from videogen.models.wan import WanModel
 from videogen.quality.psnr import psnr
 from videogen.quality.ssim import ssim
 from videogen.requests import AcceptedRequest, Request, accept
+from videogen.telling import Count, uncounted
 
 Reference = dict[str, np.ndarray]
 """Request id -> the frames that torch gives in float32."""
@@ -57,6 +58,15 @@ class Fidelity:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
+class _Tally:
+    def __init__(self, count: Count, total: int) -> None:
+        self._count, self._done, self._total = count, 0, total
+
+    def one_more(self) -> None:
+        self._done += 1
+        self._count(self._done, self._total)
+
+
 def fidelity_requests(model_folder: Path | str, prompts: Sequence[str], seeds: Sequence[int]) -> list[AcceptedRequest]:
     """One request per prompt and its seed, at the model's own defaults."""
     from videogen.models.spec import read_spec
@@ -67,11 +77,13 @@ def fidelity_requests(model_folder: Path | str, prompts: Sequence[str], seeds: S
     ]
 
 
-def reference_frames(model_folder: Path | str, requests: Sequence[AcceptedRequest]) -> Reference:
+def reference_frames(
+    model_folder: Path | str, requests: Sequence[AcceptedRequest], count: Count = uncounted
+) -> Reference:
     """The videos of eager torch in float32. Computed once, they serve to judge every engine."""
     from videogen.engines.pytorch import TorchEngine
 
-    return _frames(WanModel(model_folder, TorchEngine(model_folder)), requests)
+    return _frames(WanModel(model_folder, TorchEngine(model_folder)), requests, _Tally(count, len(requests)))
 
 
 def fidelity(
@@ -80,6 +92,7 @@ def fidelity(
     requests: Sequence[AcceptedRequest],
     reference: Reference | None = None,
     batch_sizes: Sequence[int] = (),
+    count: Count = uncounted,
 ) -> Fidelity:
     """Generates `requests` with `engine` and compares clip by clip. Raises what a request failed with.
 
@@ -89,14 +102,16 @@ def fidelity(
     """
     reference = reference_frames(model_folder, requests) if reference is None else reference
     model = WanModel(model_folder, engine)
-    found = {name: [frames] for name, frames in _frames(model, requests).items()}
+    together_in_all = engine.streams * sum(len(requests[:size]) for size in batch_sizes)
+    tally = _Tally(count, len(requests) + together_in_all + len(requests[:1] if engine.sampler_sigmas else ()))
+    found = {name: [frames] for name, frames in _frames(model, requests, tally).items()}
     for size in batch_sizes:
         together, streams = requests[:size], range(engine.streams)
         copies = [one.model_copy(update={"id": f"{one.id} {stream}"}) for stream in streams for one in together]
-        for name, frames in _frames(model, copies, size).items():
+        for name, frames in _frames(model, copies, tally, size).items():
             found[name.rpartition(" ")[0]].append(frames)
     if engine.sampler_sigmas:
-        for name, frames in _frames(model, requests[:1], fused=False).items():
+        for name, frames in _frames(model, requests[:1], tally, fused=False).items():
             found[name].append(frames)
     clips = tuple(
         ClipFidelity(
@@ -111,7 +126,7 @@ def fidelity(
 
 
 def _frames(
-    model: WanModel, requests: Sequence[AcceptedRequest], batch_size: int = 1, *, fused: bool = True
+    model: WanModel, requests: Sequence[AcceptedRequest], tally: _Tally, batch_size: int = 1, *, fused: bool = True
 ) -> Reference:
     found: Reference = {}
     for outcome in Generator(model, batch_size, fused=fused).generate(requests):
@@ -120,4 +135,5 @@ def _frames(
         if outcome.timings.batch < batch_size:
             raise GenerationFailed(f"a batch of {batch_size} failed, though its requests are answered one by one")
         found[outcome.request.id] = outcome.frames
+        tally.one_more()
     return found

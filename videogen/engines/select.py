@@ -19,6 +19,7 @@ from videogen.errors import EngineBuildFailed, EngineError, EngineUnavailable, G
 from videogen.generate import Generator
 from videogen.models.wan import WanModel
 from videogen.requests import AcceptedRequest
+from videogen.telling import Part, untold
 
 
 class Limits(Protocol):
@@ -74,6 +75,7 @@ def select_engine(
     streams: int | None = None,
     rounds: int = 3,
     batch_sizes: Sequence[int] = (),
+    part: Part = untold,
 ) -> Selection:
     """Builds what is not built, compares each with the reference on `requests`, and times those that pass.
 
@@ -81,12 +83,14 @@ def select_engine(
     many to a call as that makes. Raises EngineUnavailable, with every reason, when none passes.
     """
     streams = streams or available_cores()
-    reference = reference_frames(model_folder, requests) if reference is None else reference
+    if reference is None:
+        with part(f"making the reference's {len(requests)} videos with PyTorch") as count:
+            reference = reference_frames(model_folder, requests, count)
     tried, engines, proofs = [], {}, {}
     for target, precision in candidates:
         candidate = Candidate(target, precision)
         try:
-            stored = ensure_engine(artifacts, model_folder, weights_digest, builder_for(target), precision)
+            stored = ensure_engine(artifacts, model_folder, weights_digest, builder_for(target), precision, part)
             engine = load_engine(artifacts, stored.key.digest, threads=1, streams=streams)
         except (EngineUnavailable, EngineBuildFailed) as error:
             tried.append(dataclasses.replace(candidate, refusal=str(error)))
@@ -96,7 +100,8 @@ def select_engine(
             candidate, engine_key=stored.key.digest, build_seconds=report.seconds, size=report.size
         )
         try:
-            found = fidelity(model_folder, engine, requests, reference, batch_sizes)
+            with part(f"comparing the videos of {target} {precision} with the reference's") as count:
+                found = fidelity(model_folder, engine, requests, reference, batch_sizes, count)
         except (EngineError, GenerationFailed) as error:
             tried.append(dataclasses.replace(candidate, refusal=str(error)))
             continue
@@ -105,7 +110,10 @@ def select_engine(
             proofs[stored.key.digest] = found
             engines[stored.key.digest] = engine
     batch_size = max(1, len(requests) // streams)
-    return _choose(_timed(tried, engines, model_folder, requests, rounds, batch_size), proofs, streams)
+    if engines:
+        with part("timing the engines that may serve"):
+            tried = _timed(tried, engines, model_folder, requests, rounds, batch_size)
+    return _choose(tried, proofs, streams)
 
 
 def _judged(candidate: Candidate, found: Fidelity, limits: Limits) -> Candidate:

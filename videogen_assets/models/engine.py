@@ -8,6 +8,7 @@ from resources.gpu import DeviceResource
 from videogen.artifacts import Artifacts
 from videogen.evaluation import evaluation_prompts, questions
 from videogen.proving import CLIPS, Proof, Prover
+from videogen.telling import Telling
 from videogen_assets.checks import gate, verdict
 from videogen_assets.jobs import MODEL_GROUP
 from videogen_assets.models.candidates import version_of
@@ -45,7 +46,7 @@ def engine(
         graph_key = reference(context.instance, "onnx_graph", label, "graph_key")
         prover = Prover(
             store, model.folder, model.version_digest, graph_key, requests,
-            lease.device, engines.thread_count(), read_settings(),
+            lease.device, engines.thread_count(), read_settings(), Telling(context.log.info),
         )  # fmt: skip
         found = [prover.prove(target) for target in engines.targets_to_build()]
     for proof, _ in found:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from videogen.engines.base import Engine
     from videogen.engines.profile import LatencyProfile
     from videogen.models.wan import WanModel
-    from videogen.proving import Telling
     from videogen.requests import AcceptedRequest
+    from videogen.telling import Telling
 
 Tell = Callable[[str], None]
 KIND, FILE = "serving-profiles", "profile.json"
@@ -73,7 +73,7 @@ class Loader:
         from videogen.engines.step_costs import step_costs
         from videogen.media.mp4 import encode_mp4
         from videogen.models.wan import WanModel
-        from videogen.proving import Telling
+        from videogen.telling import Telling
 
         artifacts, folder, telling = self._artifacts(), Path(version.folder), Telling(tell)
         if not folder.is_dir():
