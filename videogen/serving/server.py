@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import resource
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from videogen.errors import InvalidRequest
@@ -48,11 +48,12 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
         ending.at_once = core.maker.engine.kill
         _bound(serving.host, serving.grpc_port, "--grpc-port").close()  # gRPC takes it when all is loaded
         check_bind(serving.host, core.store.api_keys.were_made(), serving.insecure)
-        version = await ending.unless_asked(core.load(tell))
-        if version is None:
-            tell("ended before it was loaded")
-            return
-        async with _faces(settings, core, listening) as ports:
+        async with _faces(settings, core, listening) as open_all:
+            version = await ending.unless_asked(core.load(tell))
+            if version is None:
+                tell("ended before it was loaded")
+                return
+            ports = await open_all()
             tell(f"serving {version.label}{' (ungated: it has passed no gates)' if version.ungated else ''}")
             tell(f"  HTTP  http://{serving.host}:{ports.http}/v1/videos, its page at /docs")
             tell(f"  gRPC  {serving.host}:{ports.grpc}")
@@ -63,8 +64,11 @@ async def serve(settings: Settings, serving: Serving, tell: Callable[[str], None
 
 
 @contextlib.asynccontextmanager
-async def _faces(settings: Settings, core: Core, listening: socket.socket) -> AsyncGenerator[Ports]:
-    """HTTP, gRPC and webhooks; when it is left they end, once work in hand is finished or handed back."""
+async def _faces(
+    settings: Settings, core: Core, listening: socket.socket
+) -> AsyncGenerator[Callable[[], Awaitable[Ports]]]:
+    """HTTP, which tells how the loading goes meanwhile; what it gives begins gRPC, webhooks and all else, once that is
+    done. When it is left they end, once work in hand is finished or handed back."""
     import uvicorn
 
     from videogen.serving.grpc.server import GrpcServer
@@ -91,15 +95,20 @@ async def _faces(settings: Settings, core: Core, listening: socket.socket) -> As
     http, grpc = uvicorn.Server(config), GrpcServer(service, access, limits, serving.host, serving.grpc_port)
     http.capture_signals = contextlib.nullcontext  # ty: ignore[invalid-assignment]  # work in hand ends first
     answering = asyncio.create_task(http.serve([listening]))
-    works = {"webhooks": webhooks.run, "watching the store": lambda: watch_store(store, service.readiness)}
-    works |= {"following the champion": core.swapper.follow} if core.swapper else {}
-    if service.wishes is not None:
-        works["making ahead"] = Repeats(service, service.wishes).run
-    for name, work in works.items():
-        core.maker.tasks.last(work, name)
-    try:
+    core.maker.tasks.last(lambda: watch_store(store, service.readiness), "watching the store")
+
+    async def open_all() -> Ports:
+        works: dict[str, Callable[[], Awaitable[None]]] = {"webhooks": webhooks.run}
+        works |= {"following the champion": core.swapper.follow} if core.swapper else {}
+        if service.wishes is not None:
+            works["making ahead"] = Repeats(service, service.wishes).run
+        for name, work in works.items():
+            core.maker.tasks.last(work, name)
         await grpc.start()
-        yield Ports(listening.getsockname()[1], grpc.port)
+        return Ports(listening.getsockname()[1], grpc.port)
+
+    try:
+        yield open_all
     finally:
         await service.stop(serving.grace_s)
         http.should_exit = True

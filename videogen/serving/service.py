@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-from videogen.errors import Draining, InvalidRequest, RecordNotFound, SessionNotFound
+from videogen.errors import Draining, EngineUnavailable, InvalidRequest, RecordNotFound, SessionNotFound
 from videogen.serving.admin import Admin
 from videogen.serving.admission import Admission, ServiceLimits
 from videogen.serving.bounded_calls import BoundedCalls
@@ -87,6 +87,7 @@ class Service:
         """
         if self.readiness.draining:
             raise Draining("the service is ending and takes no more requests; another replica does")
+        self._check_loaded()
         sent = fields if session is None else {**fields, "session": session}
         key = None if idempotency_key is None else Idempotency(idempotency_key, _digest(sent))
         if session is not None:
@@ -196,8 +197,13 @@ class Service:
         return self.contents.of(await self.get(job_id, caller))
 
     async def models(self, caller: Caller) -> Sequence[ModelInfo]:
-        """What is served now."""
+        """What is served now. Raises EngineUnavailable until anything is."""
+        self._check_loaded()
         return self.versions.infos()
+
+    def _check_loaded(self) -> None:
+        if self.versions.current is None:
+            raise EngineUnavailable(f"the service is starting: {self.work.down}")
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Finishes or hands back what is in hand."""

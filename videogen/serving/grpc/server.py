@@ -60,31 +60,34 @@ class GrpcServer:
     ) -> None:
         self.core, self.access, self.limits = core, access, limits
         self.host, self.port, self.most_calls, self.bounds = host, port, most_calls, bounds
+        self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
         """Raises InvalidRequest if the port is taken."""
-        self._server = grpc.aio.server(
+        server = self._server = grpc.aio.server(
             interceptors=[BoundsCalls(self.most_calls), ReadsMalformed(), BoundsStreams(self.bounds)],
             options=OPTIONS,
             maximum_concurrent_rpcs=MOST_OPEN * self.most_calls,
         )
         parts = self.core, self.access, self.limits
         self._videos = VideoFace(*parts)
-        add_VideoServiceServicer_to_server(self._videos, self._server)
-        add_ModelServiceServicer_to_server(ModelFace(*parts), self._server)
-        add_SessionServiceServicer_to_server(SessionFace(*parts), self._server)
-        add_AdminServiceServicer_to_server(AdminFace(*parts), self._server)
-        add_HealthServicer_to_server(Health(self.core, SERVICES), self._server)
+        add_VideoServiceServicer_to_server(self._videos, server)
+        add_ModelServiceServicer_to_server(ModelFace(*parts), server)
+        add_SessionServiceServicer_to_server(SessionFace(*parts), server)
+        add_AdminServiceServicer_to_server(AdminFace(*parts), server)
+        add_HealthServicer_to_server(Health(self.core, SERVICES), server)
         own = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection((*SERVICES, *own), self._server)
+        reflection.enable_server_reflection((*SERVICES, *own), server)
         host = f"[{self.host}]" if ":" in self.host.strip("[]") and not self.host.startswith("[") else self.host
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{self.port}")
+            self.port = server.add_insecure_port(f"{host}:{self.port}")
         except RuntimeError as error:
             raise InvalidRequest("grpc_port", self.port, f"a port that is free on {self.host}") from error
-        await self._server.start()
+        await server.start()
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Takes no new calls, and ends those that last longer than `grace_s`; no request is cancelled for it."""
+        if self._server is None:
+            return
         self._videos.stopping = True
         await self._server.stop(grace_s)

@@ -273,6 +273,8 @@ class Maker:
                 self._report.heard(event, waiting, self.work.down is None)
             case Loading():
                 logger.info("%s: %s", event.version_digest[:12], event.text)
+                if self.versions.current is None:
+                    self.work.down = f"loading: {event.text}"
             case Died():
                 if self.reviver.died():
                     self._is_down(f"the engine process ended (exit code {event.exit_code}) and is being started again")
