@@ -69,6 +69,15 @@ def admitted(service):
     return next(one["digest"] for one in stats(service)["versions"] if one["admitted"])
 
 
+def offered(service):
+    """The versions in the order in which both faces tell them, and whether each is the champion."""
+    told = [(one["id"], one["champion"]) for one in service.ask("/v1/models")["data"]]
+    with Client(f"127.0.0.1:{service.grpc}") as client:
+        assert [model.version for model in client.models()] == [label for label, _ in told]
+    assert service.ask("/v1/models/videogen-tiny")["id"] == told[0][0]
+    return told
+
+
 def figure(service, name):
     return next(
         float(line.split()[-1])
@@ -83,6 +92,7 @@ def test_a_new_champion_takes_over_under_load_and_a_rollback_loads_nothing(serve
         load.until_ended(3)
         champions.promote(served.store, versions.two)
         until(lambda: admitted(service) == versions.two.version_digest)
+        assert offered(service) == [(versions.two.label, True), (versions.one.label, False)]
         took, gap = (figure(service, f"swap_{name}seconds") for name in ("", "longest_gap_"))
         assert 0 < gap <= took
         load.until_ended(5)
@@ -90,6 +100,7 @@ def test_a_new_champion_takes_over_under_load_and_a_rollback_loads_nothing(serve
         with Client(f"127.0.0.1:{service.grpc}") as client:
             back = client.rollback()
         assert (back["before"], back["serving"]) == (versions.two.label, versions.one.label)
+        assert offered(service) == [(versions.one.label, True), (versions.two.label, False)]
         assert 0 < back["longest_gap_s"] <= back["seconds"]
         load.until_ended(5)
         assert service.log.read_text().count("loading the engine") == loads == 2

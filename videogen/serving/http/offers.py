@@ -28,7 +28,7 @@ def chosen(served: Sequence[ModelInfo], wanted: object) -> ModelInfo | None:
 
 @models.get("", response_model=schemas.ModelList)
 async def list_models(request: Request, caller: Known) -> Response:
-    """The models that are served, with what they can make."""
+    """The model versions that are served, with what they can make; first the one that a bare name means."""
     served = await request.app.state.service.models(caller)
     return Answer({"object": "list", "data": [_model(info) for info in served]})
 
@@ -51,6 +51,7 @@ def _model(info: ModelInfo) -> dict[str, Any]:
         "created": int(info.created_at),
         "owned_by": "videogen",
         "model_version": info.version_digest,
+        "champion": info.champion,
         "ungated": info.ungated,
         "limits": dataclasses.asdict(info.spec),
     }

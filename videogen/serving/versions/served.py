@@ -93,4 +93,6 @@ class Versions:
         return accepted.model_copy(update={"fingerprint": UNGATED + accepted.id}) if version.ungated else accepted
 
     def infos(self) -> list[ModelInfo]:
-        return [version.info(version is self.current) for version in self.loaded.values()]
+        """What is loaded; first what a request means that names no version."""
+        found = sorted(self.loaded.values(), key=lambda version: version is not self.current)
+        return [version.info(version is self.current) for version in found]
