@@ -45,6 +45,7 @@ class Figures:
             overview.stepped(4, 100, 0.06)
         overview.stepped(12, 1, 0.09)
         overview.loaded(Load({"interactive": 2, "batch": 12_345}, 4, 61.5, (0.75, 1.0), ready=True))
+        overview.swapped(True, 6.0, 6.0)
         overview.swapped(True, 2.5, 0.125)
         overview.restarted()
 
@@ -102,7 +103,7 @@ def test_one_look_fits_into_80_columns_and_says_it_all(address):
         "25% of what was accepted was not made again",
         "1,200 of 4, 1 of 12; a step takes 60 ms (p50)",
         "interactive p50 250 ms, p95 4.50 s to a video",
-        "1 done, 0 failed; the last in 2.50 s, longest gap 125 ms",
+        "2 done, 0 failed; the last took 2.50 s, at most 125 ms of it without a step, idle or not",
     ):
         assert part in told
 

@@ -52,7 +52,7 @@ def test_the_engine_and_the_swaps_are_as_they_were_told():
     seen = Overview()
     seen.loaded(Load({"batch": 3}, 2, 1.25, (0.5,), ready=True))
     seen.restarted()
-    seen.swapped(True, 3.0, 0.5)
+    seen.swapped(True, 6.0, 6.0)
     seen.swapped(False, 1.0, 0.25)
     found = seen.as_plain()
     assert found["engine"] == {
@@ -63,7 +63,7 @@ def test_the_engine_and_the_swaps_are_as_they_were_told():
         "busy": [0.5],
         "restarts": 1,
     }
-    assert found["swaps"] == {"succeeded": 1, "failed": 1, "last_s": 1.0, "longest_gap_s": 0.5}
+    assert found["swaps"] == {"succeeded": 1, "failed": 1, "last_s": 1.0, "last_longest_gap_s": 0.25}
 
 
 def test_quantiles_are_values_that_were_seen():

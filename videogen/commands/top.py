@@ -153,8 +153,8 @@ def _swaps(swaps: Mapping[str, float]) -> str:
     done, failed = int(swaps.get("succeeded", 0)), int(swaps.get("failed", 0))
     if not done + failed:
         return "none"
-    times = f"the last in {_seconds(swaps.get('last_s'))}, longest gap {_seconds(swaps.get('longest_gap_s'))}"
-    return f"{done:,} done, {failed:,} failed; {times}"
+    took, gap = _seconds(swaps.get("last_s")), _seconds(swaps.get("last_longest_gap_s"))
+    return f"{done:,} done, {failed:,} failed; the last took {took}, at most {gap} of it without a step, idle or not"
 
 
 def _seconds(seconds: float | None) -> str:

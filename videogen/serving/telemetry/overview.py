@@ -25,7 +25,7 @@ class Overview(Observer):
         self._refused: deque[Event] = deque(maxlen=MOST_EVENTS)
         self._steps: deque[tuple[float, int, int, float]] = deque(maxlen=MOST_EVENTS)
         self._swaps = Counter[bool]()
-        self._restarts, self._last_swap_s, self._longest_gap_s = 0, 0.0, 0.0
+        self._restarts, self._last_swap_s, self._last_gap_s = 0, 0.0, 0.0
 
     def submitted(self, job: Submitted) -> None:
         self._submitted.append((self.clock(), job.cache, job.priority, 0.0))
@@ -47,7 +47,7 @@ class Overview(Observer):
 
     def swapped(self, succeeded: bool, seconds: float, longest_gap_s: float) -> None:
         self._swaps[succeeded] += 1
-        self._last_swap_s, self._longest_gap_s = seconds, max(self._longest_gap_s, longest_gap_s)
+        self._last_swap_s, self._last_gap_s = seconds, longest_gap_s
 
     def as_plain(self) -> dict[str, Any]:
         """JSON values: `last_minute` counts, `seconds` quantiles of completed jobs by class, `engine`, `swaps`."""
@@ -83,7 +83,7 @@ class Overview(Observer):
                 "succeeded": self._swaps[True],
                 "failed": self._swaps[False],
                 "last_s": self._last_swap_s,
-                "longest_gap_s": self._longest_gap_s,
+                "last_longest_gap_s": self._last_gap_s,
             },
         }
 
