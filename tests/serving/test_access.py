@@ -110,6 +110,18 @@ def test_wrong_and_malformed_keys_are_refused_alike(store):
     asyncio.run(scenario())
 
 
+def test_who_sent_no_key_and_who_sent_what_is_none_are_told_so_and_it_is_not_repeated(store):
+    async def scenario():
+        access = Access(store.api_keys)
+        store.api_keys.create("acme")
+        for header, told in ((None, "no API key: expected"), (bearer("nope"), "is not an API key of this service")):
+            with pytest.raises(Unauthenticated, match=told) as refused:
+                await access.authenticate(header, True)
+            assert "Bearer vg_" in str(refused.value) and "nope" not in str(refused.value)
+
+    asyncio.run(scenario())
+
+
 def test_many_calls_at_once_read_a_key_once():
     records = Counting()
     with Store(records) as store:

@@ -23,6 +23,7 @@ MOST_KNOWN = 10_000
 ANYBODY = Caller(tenant="default", key_id=None, scopes=frozenset(SCOPES))
 """Whoever calls a service that has no keys, over loopback or with `--insecure`."""
 HOW = "expected the header 'Authorization: Bearer vg_…' with a key from `videogen keys create`"
+NO_KEY = f"what the header 'Authorization' holds is not an API key of this service: {HOW}"
 
 
 class Access:
@@ -55,7 +56,7 @@ class Access:
         scheme, _, text = authorization.partition(" ")
         parts = split(text.strip()) if scheme.lower() == "bearer" else None
         if parts is None:
-            raise Unauthenticated(f"no API key: {HOW}")
+            raise Unauthenticated(NO_KEY)
         try:
             key = await self.key(parts[0])
         except RecordNotFound as error:
