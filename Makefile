@@ -68,5 +68,5 @@ constraints: $(READY) ## Write the versions installed now into constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^videogen' -e ' @ ' | sed 's/+cpu$$//' > constraints.txt
 
 clean: ## Remove the demo's state and every cache; .venv and var/training stay
-	rm -rf $(addprefix var/,artifacts artifacts-cache dagster demo devices logs media mlartifacts mlflow.db store videos)
+	rm -rf $(addprefix var/,artifacts artifacts-cache dagster demo devices logs media mlartifacts mlflow.db* store videos)
 	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -341,6 +341,22 @@ def test_two_processes_may_be_the_first(tmp_path):
     for process in first:
         out, err = process.communicate(timeout=120)
         assert out == "[]\n", err
+        assert "Creating initial MLflow database tables" not in err
+
+
+@pytest.mark.slow
+def test_whoever_is_killed_while_making_the_database_leaves_no_part_of_one(tmp_path):
+    database = tmp_path / "mlflow.db"
+    first = subprocess.Popen([sys.executable, "-c", _OPEN, f"sqlite:///{database}"], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in tmp_path.glob("mlflow.db*") if path.suffix != ".lock"):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    first.kill()
+    first.wait()
+    assert not database.exists()
+    assert ModelRegistry(f"sqlite:///{database}").models() == []
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
 
 
 def test_two_threads_may_register_the_same_model(registry, tmp_path):

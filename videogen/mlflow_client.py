@@ -1,5 +1,6 @@
 """What MLflow's client needs around it: its own errors named, pages followed, databases made once."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -31,6 +32,13 @@ def session(tracking_uri: str, registry_uri: str) -> Generator[Any]:
         raise RegistryUnavailable(f"MLflow's database at {registry_uri} cannot be used: {error}") from error
     except MlflowException as error:
         raise RegistryError(f"MLflow at {registry_uri}: {error}") from error
+
+
+def make_database(uri: str) -> None:
+    """Makes the tables of an SQLite file that is not there yet; returns at once where it is, or for any other URI."""
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+        with session(uri, uri):
+            pass
 
 
 def or_none(call: Callable[[], Any]) -> Any:
@@ -140,14 +148,31 @@ def _client(tracking_uri: str, registry_uri: str) -> Any:
 
 @contextmanager
 def _first_opening(uri: str) -> Generator[None]:
-    """Lets one process at a time make the tables of a new SQLite file: two at once would break each other."""
+    """Lets one process at a time open an SQLite file, made if it is not there: two migrations would break each other.
+
+    MLflow's own server takes no such lock: it must find the file made.
+    """
     if not uri.startswith(_SQLITE):
         yield
         return
     path = Path(uri.removeprefix(_SQLITE))
-    path.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(path.with_name(path.name + ".lock")):
+        if not path.exists():
+            _make(path)
         yield
+
+
+def _make(path: Path) -> None:
+    """Makes the tables aside, then renames them into place: nobody sees a part of them, whoever is killed meanwhile."""
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    aside = path.with_name(path.name + ".making")
+    aside.unlink(missing_ok=True)
+    logging.getLogger(utils.__name__).setLevel(logging.WARNING)  # two lines about it on everybody's error stream
+    uri = f"{_SQLITE}{aside}"
+    SqlAlchemyStore(uri, str(beside_database(uri))).engine.dispose()
+    aside.rename(path)
 
 
 def _require_reachable(uri: str) -> None:

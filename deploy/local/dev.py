@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deploy.local import environment, processes
 from deploy.local.service import Beside
+from videogen import mlflow_client
 from videogen.errors import InvalidSetting, VideogenError
 from videogen.opening import NotInstalled, require
 from videogen.settings import Settings, read_settings
@@ -37,15 +38,16 @@ def main() -> None:
 
 def serve(settings: Settings, console: Console) -> None:
     """Runs all of them until one ends by itself, which is an error, or the user stops them."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    own_mlflow = settings.tracking_uri.startswith("sqlite:")
+    say(f"starting Dagster{' and MLflow' if own_mlflow else ''} on the state in {settings.home}; some seconds …")
     from deploy.local.orphans import fail_orphans  # imports Dagster, and Ctrl-C is answered meanwhile too
 
     dagster_port, mlflow_port = port_of(*DAGSTER_PORT), port_of(*MLFLOW_PORT)
     processes.require_free(dagster_port, "the Dagster UI", DAGSTER_PORT[0])
-    own_mlflow = settings.tracking_uri.startswith("sqlite:")
     if own_mlflow:
         processes.require_free(mlflow_port, "MLflow", MLFLOW_PORT[0])
     variables = environment.prepare(settings)
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     if service_ports := ports_for_service(settings, say):
         variables["VIDEOGEN_SERVICE_URL"] = f"{processes.LOOPBACK}:{service_ports[1]}"
     with environment.open_instance(settings) as instance:
@@ -59,14 +61,17 @@ def serve(settings: Settings, console: Console) -> None:
             children.append(stack.enter_context(block))
             return children[-1]
 
-        start("dagster-webserver", environment.webserver_command(processes.LOOPBACK, dagster_port))
-        start("dagster-daemon", environment.daemon_command())
-        children[0].wait_for_port(dagster_port, START_SECONDS)
-        say(f"Dagster  http://{processes.LOOPBACK}:{dagster_port}")
-        if own_mlflow:
+        webserver = start("dagster-webserver", environment.webserver_command(processes.LOOPBACK, dagster_port))
+        if own_mlflow:  # before the daemon, whose sensors open the database too
+            mlflow_client.make_database(settings.tracking_uri)
             quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             command = environment.mlflow_command(settings, processes.LOOPBACK, mlflow_port)
-            start("mlflow", command, quiet).wait_for_port(mlflow_port, START_SECONDS)
+            mlflow = start("mlflow", command, quiet)
+            mlflow.wait_for_port(mlflow_port, START_SECONDS)
+        start("dagster-daemon", environment.daemon_command())
+        webserver.wait_for_port(dagster_port, START_SECONDS)
+        say(f"Dagster  http://{processes.LOOPBACK}:{dagster_port}")
+        if own_mlflow:
             say(f"MLflow   http://{processes.LOOPBACK}:{mlflow_port}")
         say(f"logs in  {logs}\nCtrl-C stops everything")
         service = Beside(settings, *service_ports, start, say) if service_ports else None

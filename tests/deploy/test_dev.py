@@ -1,9 +1,11 @@
 """`make dev`: the UIs answer, show what is there, the service starts with the first champion, and all end together."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -57,15 +59,16 @@ class Dev:
 
 
 @contextmanager
-def started(folder: Path, mlflow_template: Path) -> Iterator[Dev]:
-    """It begins; one model to see, without a version to start a run for."""
+def started(folder: Path, mlflow_template: Path | None) -> Iterator[Dev]:
+    """It begins; one model to see, without a version to start a run for, or no state at all."""
     home, ports = folder / "home", {name: free_port() for name in ("dagster", "mlflow", "http", "grpc")}
-    home.mkdir()
-    shutil.copyfile(mlflow_template, home / "mlflow.db")
     ours = {"VIDEOGEN_HOME": str(home), **{f"VIDEOGEN_{name.upper()}_PORT": str(port) for name, port in ports.items()}}
     settings, log = read_settings(ours), folder / "dev.log"
-    with mlflow_client.session(settings.tracking_uri, settings.tracking_uri) as client:
-        client.create_registered_model(MODEL)
+    if mlflow_template:
+        home.mkdir()
+        shutil.copyfile(mlflow_template, home / "mlflow.db")
+        with mlflow_client.session(settings.tracking_uri, settings.tracking_uri) as client:
+            client.create_registered_model(MODEL)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIDEOGEN_", "MLFLOW_"))}
     command = [sys.executable, "-m", "deploy.local.dev"]
     with log.open("w") as output:
@@ -137,6 +140,22 @@ def test_ctrl_c_ends_all_of_it_while_it_starts_too(tmp_path, mlflow_template):
         dev.process.wait(60)
         assert family and not psutil.wait_procs(family, timeout=10)[1]
     assert "stopped; the state stays in place" in dev.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_on_an_empty_state_mlflows_database_is_made_whole_before_anything_opens_it(tmp_path):
+    with started(tmp_path, mlflow_template=None) as dev:
+        database, logs = dev.settings.home / "mlflow.db", dev.settings.home / "logs"
+        dev.says(f"starting Dagster and MLflow on the state in {dev.settings.home}")
+        assert not logs.exists(), "it is said before anything is started"
+        dev.until(database.exists)
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            experiments = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
+        assert experiments == [("Default", str(dev.settings.tracking_artifacts / "0"))]
+        dev.says(f"Service  not yet: {SERVED} has no champion; `make demo` makes one")
+        others = [(logs / f"{name}.log").read_text() for name in ("mlflow", "dagster-daemon", "dagster-webserver")]
+        assert not any("Creating initial MLflow database tables" in log for log in others)
 
 
 def test_without_its_ports_it_goes_on_without_a_service_and_says_why(monkeypatch):
