@@ -121,6 +121,13 @@ def test_refusals_are_told_from_failures_and_say_when_to_come_again(service, tmp
     assert found["all"]["refused"] == found["all"]["sent"] and not found["refused_without_retry_after"]
 
 
+def test_a_refusal_for_want_of_streams_names_what_sets_them(tmp_path):
+    with serving(tmp_path / "home", VIDEOGEN_TENANT_STREAMS="1") as one:
+        for face, url in (("http", one.url), ("grpc", f"127.0.0.1:{one.grpc}")):
+            done = run(url, "--face", face, "--rate", 20, "--seconds", 1, *SHORT)
+            assert "at most 1 streams at once" in done.output and "VIDEOGEN_TENANT_STREAMS=1000" in done.output
+
+
 def test_a_missed_objective_ends_with_1(service):
     done = run(f"127.0.0.1:{service.http}", "--rate", 5, "--seconds", 1, "--slo", 0.001)
     assert done.exit_code == 1 and "error budget: overspent, 100.0 times what there is" in done.output
@@ -200,6 +207,9 @@ def answering(first, then=None):
         (("http://127.0.0.1", "--face", "grpc"), "URL: got 'http://127.0.0.1'; allowed: HOST:PORT"),
         (("--mix", "80/20"), "mix: got '80/20'; allowed: NAME:SHARE"),
         (("--plot", "a.png"), "plot: got 'a.png'"),
+        (("--plot", "/nowhere/a.svg"), "plot: got '/nowhere/a.svg'; allowed: a file that may be written"),
+        (("--json", "/nowhere/a.json"), "json: got '/nowhere/a.json'"),
+        (("--json", "/"), "json: got '/'"),
         (("--trace", "nowhere"), "trace: got 'nowhere'"),
     ],
 )

@@ -32,7 +32,9 @@ def test_nothing_answered_has_no_percentiles():
 
 def test_a_generator_that_could_not_keep_up_is_in_doubt():
     assert measured(0.1).doubt is None
-    assert "50 ms after it was due" in (measured(0.1, late=0.05).doubt or "")
+    assert "50 ms after it was due, 50% of the answers' p99" in (measured(0.1, late=0.05).doubt or "")
+    assert measured(0.6, late=0.05).doubt is None  # less than a tenth of what is measured
+    assert "50 ms" in (measured(failed=1, late=0.05).doubt or "")
     busy = measured(0.1)
     busy.cpu_s = 9.0
     assert "90%" in (busy.doubt or "")

@@ -78,6 +78,7 @@ def load(
     """
     if plot and plot.suffix != ".svg":
         raise InvalidRequest("plot", str(plot), "a file that ends in .svg")
+    _check_folders(json=json_file, plot=plot)
     from videogen.loads.calls import kinds, plan
 
     if trace and (uniform or mix):
@@ -88,15 +89,22 @@ def load(
         times, kinds(mix, deadline), own=own, repeats=duplicates, seed=seed, first_seed=first_seed, prompt=prompt
     )
     measured = _measured(face, url or DEFAULTS[face], api_key, calls, connections, timeout)
+    _tell(measured, slo, objective)
     if json_file:
         json_file.write_text(json.dumps(measured.as_plain(slo, objective)) + "\n")
     if plot:
         from videogen.media.charts import stacked
 
         plot.write_text(stacked(*charts(measured)))
-    _tell(measured, slo, objective)
     if measured.budget_spent(slo, objective) > 1 if slo else not measured.of("answered"):
         raise typer.Exit(1)
+
+
+def _check_folders(**files: Path | None) -> None:
+    """Raises InvalidRequest for a file that cannot be written once the load is over."""
+    for option, file in files.items():
+        if file and (file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)):
+            raise InvalidRequest(option, str(file), "a file that may be written, in a folder that exists")
 
 
 def _drawn(rate: float, seconds: float, uniform: bool, seed: int) -> list[float]:
@@ -208,12 +216,12 @@ def _tell(measured: "Measured", slo: float | None, objective: float) -> None:
         spent = measured.budget_spent(slo, objective)
         told = f"{spent:.0%} spent" if spent <= 1 else f"overspent, {spent:,.1f} times what there is"
         console.print(f"error budget: {told}; {100 * objective:.4g} % shall be answered within {slo:g} s")
-    share, late = f"{measured.cpu_share:.0%} of a core", f"{1000 * measured.late_p99:.1f} ms late at most in 99 of 100"
-    each = 1000 * measured.cpu_s / max(1, len(measured.taken))
-    console.print(f"generator: {late}, {share}, {each:.2f} ms of CPU a request")
+    p99, each = measured.percentile(0.99), 1000 * measured.cpu_s / max(1, len(measured.taken))
+    of = f", beside a p99 of {1000 * p99:,.0f} ms" if p99 else ""
+    late = f"99 of 100 left at most {1000 * measured.late_p99:.1f} ms late{of}"
+    console.print(f"generator: {late}; {measured.cpu_share:.0%} of a core, {each:.2f} ms of CPU each")
     if measured.doubt:
-        told = f"its own delays are in the latencies: {measured.doubt}"
-        console.print(f"WARNING: the generator did not keep up; {told}", soft_wrap=True)
+        console.print(f"WARNING: the generator is in what was measured: {measured.doubt}", soft_wrap=True)
 
 
 def _cells(summary: "Summary") -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Outcome = Literal["answered", "refused", "failed"]
+STREAMS = "start the service with VIDEOGEN_TENANT_STREAMS=1000 for more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,13 @@ class Face(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def refused(code: str, message: str, *, says_when: bool) -> Answer:
+    """A refusal. One for want of streams says what sets their number; other messages tell of one moment, and are left
+    out: those of a kind are counted together."""
+    why = f"{code}: {message}; {STREAMS}" if "streams at once" in message else code
+    return Answer("refused", why, says_when)
 
 
 def is_mp4(data: bytes) -> bool:

@@ -11,7 +11,7 @@ from videogen.client import verbs, wire
 from videogen.client.channels import OPTIONS, bearer
 from videogen.client.errors import Overloaded, ServiceError, VideoFailed, from_rpc
 from videogen.errors import InvalidRequest, ServiceAway
-from videogen.loads.answers import Answer, is_mp4
+from videogen.loads.answers import Answer, is_mp4, refused
 from videogen.loads.http import HINT
 
 CHANNELS = 4
@@ -69,5 +69,5 @@ class Grpc:
 
 def _judged(error: ServiceError) -> Answer:
     if isinstance(error, Overloaded):
-        return Answer("refused", error.reason or error.code, error.retry_after_s is not None)
+        return refused(error.reason or error.code, str(error), says_when=error.retry_after_s is not None)
     return Answer("failed", f"{error.code}: {error}")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from videogen.errors import InvalidRequest, ServiceAway
-from videogen.loads.answers import Answer, is_mp4
+from videogen.loads.answers import Answer, is_mp4, refused
 
 HINT = "is it running? start it with: videogen serve"
 CONNECT_S = 10.0
@@ -170,5 +170,5 @@ def judged(reply: Reply) -> Answer:
         return Answer("failed", "not an MP4, or not the one that its ETag names")
     code, message = reply.error
     if reply.status == 429:
-        return Answer("refused", code, "retry-after" in reply.headers)
+        return refused(code, message, says_when="retry-after" in reply.headers)
     return Answer("failed", f"HTTP {reply.status} {code}: {message}")

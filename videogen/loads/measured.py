@@ -10,8 +10,9 @@ from videogen.loads.answers import Answer, Outcome
 from videogen.serving.telemetry.overview import quantile
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
-LATE_S, BUSY = 0.02, 0.7
-"""A generator of which one request in a hundred left later than this, or that used so much of a core, is in doubt."""
+LATE_S, LATE_SHARE, BUSY = 0.02, 0.1, 0.7
+"""A generator is in doubt of which one request in a hundred left later than this and than this share of the p99 of the
+answers, in which its delays are counted; and one that used so much of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,10 @@ class Measured:
     @property
     def doubt(self) -> str | None:
         """Why the generator rather than the service may be what was measured; None if it kept up."""
-        if self.late_p99 > LATE_S:
-            return f"one request in a hundred left more than {1000 * self.late_p99:.0f} ms after it was due"
+        p99 = self.percentile(0.99)
+        if self.late_p99 > max(LATE_S, LATE_SHARE * (p99 or 0.0)):
+            of = f", {self.late_p99 / p99:.0%} of the answers' p99" if p99 else ""
+            return f"one request in a hundred left more than {1000 * self.late_p99:.0f} ms after it was due{of}"
         if self.cpu_share > BUSY:
             return f"it used {self.cpu_share:.0%} of the one core that it can use"
         return None
