@@ -1,14 +1,13 @@
 """Store calls that come while one is under way are the next one, all together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from videogen.errors import InvalidRequest, LeaseLost, StoreBusy, StoreUnavailable
-from videogen.serving import gathering
-from videogen.serving.gathering import Gathering
+from videogen.serving.gathering import Gathering, alone
 from videogen.serving.store_calls import in_threads
 
 
@@ -30,15 +29,19 @@ class Doubling:
         return await in_threads(ThreadPoolExecutor(1))(work)
 
 
-def gathered(doubling: Doubling, *, gathers: bool = True) -> Gathering[int, int]:
+def noting(doubling: Doubling):
     def ask(numbers: Sequence[int]) -> list[int | Exception]:
         doubling.calls[-1] += numbers
         return doubling.ask(numbers)
 
-    return Gathering(doubling.call, ask, gathers=gathers)
+    return ask
 
 
-async def begun(of: Gathering[int, int], *numbers: int) -> list["asyncio.Task[int]"]:
+def gathered(doubling: Doubling, most: int | None = None) -> Gathering[int, int]:
+    return Gathering(doubling.call, noting(doubling), most)
+
+
+async def begun(of: Callable[[int], Awaitable[int]], *numbers: int) -> list["asyncio.Task[int]"]:
     tasks = [asyncio.ensure_future(of(one)) for one in numbers]
     await asyncio.sleep(0.01)
     return tasks
@@ -76,7 +79,7 @@ def test_what_the_call_itself_raises_is_told_to_all_and_the_next_call_is_made():
 def test_calls_to_a_server_go_side_by_side():
     async def test() -> None:
         doubling = Doubling()
-        tasks = await begun(gathered(doubling, gathers=False), 1, 2, -3)
+        tasks = await begun(alone(doubling.call, noting(doubling)), 1, 2, -3)
         assert len(doubling.calls) == 3
         doubling.go.set()
         told = await asyncio.gather(*tasks, return_exceptions=True)
@@ -85,26 +88,38 @@ def test_calls_to_a_server_go_side_by_side():
     asyncio.run(test())
 
 
-def test_too_many_and_what_is_known_to_be_in_vain_are_refused_at_once(monkeypatch):
-    monkeypatch.setattr(gathering, "MOST", 2)
-
+def test_too_many_are_refused_at_once_where_there_is_a_bound():
     async def test() -> None:
-        doubling, away = Doubling(), False
-
-        def check() -> None:
-            if away:
-                raise StoreUnavailable("the store is away")
-
-        of = Gathering(doubling.call, doubling.ask, gathers=True, check=check)
+        doubling = Doubling()
+        of = gathered(doubling, most=2)
         first = await begun(of, 1)
         waiting = await begun(of, 2, 3)
         with pytest.raises(StoreBusy, match="allowed: 2"):
             await of(4)
-        away = True
-        with pytest.raises(StoreUnavailable):
-            await of(5)
         doubling.go.set()
         assert await asyncio.gather(*first, *waiting) == [2, 4, 6]
+        unbound = gathered(doubling)
+        assert len(await asyncio.gather(*(unbound(one) for one in range(1000)))) == 1000
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("fault", ["one too few", "the pool has ended", "stop"])
+def test_nobody_waits_for_ever_whatever_becomes_of_a_call(fault):
+    async def test() -> None:
+        threads = ThreadPoolExecutor(1)
+
+        def ask(numbers: Sequence[int]) -> list[int | Exception]:
+            if fault == "the pool has ended":
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise asyncio.CancelledError
+            return [StopIteration() for _ in numbers] if fault == "stop" else [1] * (len(numbers) - 1)
+
+        of = Gathering(in_threads(threads), ask)
+        asked = [asyncio.ensure_future(of(one)) for one in range(40)]
+        done, pending = await asyncio.wait(asked, timeout=10)
+        assert not pending
+        assert all(one.cancelled() or one.exception() for one in done)
 
     asyncio.run(test())
 
@@ -114,7 +129,7 @@ def test_a_fault_in_one_of_them_is_not_the_others():
         def ask(numbers: Sequence[int]) -> list[int | Exception]:
             return [InvalidRequest("number", one, "an even one") if one % 2 else one for one in numbers]
 
-        of = Gathering(in_threads(ThreadPoolExecutor(1)), ask, gathers=True)
+        of = Gathering(in_threads(ThreadPoolExecutor(1)), ask)
         told = await asyncio.gather(of(1), of(2), return_exceptions=True)
         assert isinstance(told[0], InvalidRequest) and told[1] == 2
 

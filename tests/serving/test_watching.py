@@ -1,6 +1,7 @@
 """How a job is followed: from this process's own knowledge while it is made here, from the store for all else."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -94,6 +95,9 @@ def test_a_job_that_is_cancelled_ends_for_who_follows_it_although_steps_go_on(he
 
     async def test() -> None:
         async with served(store, Synthetic(fixed_s=0.15)) as service:
+            current = service.versions.current
+            assert current is not None
+            service.versions.admit(dataclasses.replace(current, ungated=False))  # else nobody joins
             fields = {"prompt": "a red ring", "seed": 1, "num_inference_steps": 50}
             job, other = await service.submit(fields, CALLER), await service.submit(fields, CALLER)
             first = True

@@ -13,11 +13,12 @@ import threading
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from videogen.errors import Overloaded
 from videogen.requests import AcceptedRequest, Lane
+from videogen.scheduling.job import CLASSES
 from videogen.serving.telemetry.observing import Ended, Observer
 from videogen.store.pace import Eta
 from videogen.store.records import RequestRecord
@@ -99,10 +100,11 @@ class Admission(Observer):
         self._looked_at = -math.inf
         self._looking, self._changing = threading.Lock(), threading.Lock()
 
-    def check(self, accepted: AcceptedRequest) -> None:
+    def check(self, accepted: AcceptedRequest, beside: Sequence[AcceptedRequest] = ()) -> None:
         """Raises Overloaded for what could not be answered in time, with the seconds in which it would be.
 
-        What goes into another lane is not answered from here.
+        What goes into another lane is not answered from here. `beside` are about to be submitted, and taken to stand
+        before it as far as they are no less urgent.
         """
         if accepted.request.lane != LANE:
             return
@@ -110,10 +112,17 @@ class Admission(Observer):
         self._look(own)
         self._take_off()
         per_second = self._per_second(own, accepted)
+        urgency = CLASSES.index(accepted.request.priority)
+        first = [
+            own.videos(one.request.num_inference_steps)
+            for one in beside
+            if one.request.lane == LANE and CLASSES.index(one.request.priority) <= urgency
+        ]
 
         def refusal(turn: str | None = None) -> Overloaded | None:
             with self._changing:
                 ahead, more = self._before(own, turn)
+            ahead, more = ahead + len(first), more + sum(first) - len(first)
             wait = (ahead + more + own.lent) / per_second
             its = own.videos(accepted.request.num_inference_steps) / per_second
             return self._refusal(accepted, ahead, wait, _eta(accepted, own, wait + its))

@@ -24,7 +24,7 @@ class BoundedCalls(Executor):
         self._count, self._lock = 0, threading.Lock()
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.check()
+        self._check()
         with self._lock:
             if self._count >= self.most:
                 raise StoreBusy(f"{self._count:,} calls wait for the store; allowed: {self.most:,}")
@@ -40,11 +40,10 @@ class BoundedCalls(Executor):
         return future
 
     def _run(self, work: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        self.check()
+        self._check()
         return work(*args, **kwargs)
 
-    def check(self) -> None:
-        """Raises StoreUnavailable while the store is away."""
+    def _check(self) -> None:
         if (away := self.away()) is not None:
             raise StoreUnavailable(away)
 

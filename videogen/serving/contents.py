@@ -8,7 +8,7 @@ from videogen.serving.store_calls import Call
 from videogen.store.store import Store
 
 PIECE = 1024 * 1024
-"""Bytes of a video that is in memory that are given at once."""
+"""Bytes that are given at once where they are in memory."""
 
 
 class Contents:
@@ -30,9 +30,8 @@ class Contents:
         return Content(digest, job.video.size, lambda start, stop: self._pieces(digest, start, stop))
 
     async def _pieces(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        if (held := self.store.held_video(digest)) is not None:
-            for first in range(start, stop, PIECE):
-                yield held[first : min(first + PIECE, stop)]
+        if stop - start <= PIECE and (held := self.store.held_video(digest)) is not None:
+            yield held[start:stop]
             return
 
         def begin() -> tuple[Iterator[bytes], bytes | None]:

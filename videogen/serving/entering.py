@@ -10,7 +10,7 @@ from videogen.errors import InvalidRequest, Overloaded, RecordNotFound
 from videogen.requests import AcceptedRequest
 from videogen.serving.admission import Admission
 from videogen.serving.bounded_calls import BoundedCalls
-from videogen.serving.gathering import Gathering
+from videogen.serving.gathering import Gathering, alone
 from videogen.serving.jobs import CacheUse, Caller, VideoJob
 from videogen.serving.making.maker import Maker
 from videogen.serving.store_calls import in_threads
@@ -20,7 +20,7 @@ from videogen.serving.watching import Watching
 from videogen.serving.wishes import Wishes
 from videogen.store.each import attempted
 from videogen.store.idempotency import Idempotency
-from videogen.store.records import Claim, NewRequest, RequestRecord, Submitted
+from videogen.store.records import Claim, NewRequest, Receipt, RequestRecord
 from videogen.store.webhooks import Webhook
 
 SOURCE = "videogen serve"
@@ -64,8 +64,9 @@ class Entering:
         self.maker, self.store, self.versions, self.work = maker, maker.store, maker.versions, maker.work
         self.admission, self.watching, self.call = admission, watching, in_threads(calls)
         self.observer, self.wishes = observer, wishes
-        gathers = self.store.records.has_blocks
-        self._enter = Gathering(self.call, self._enter_all, gathers=gathers, check=calls.check)
+        self._submit = self._submit_alone = alone(self.call, self._submit_all)
+        if self.store.records.has_blocks:
+            self._submit = Gathering(self.call, self._submit_all, most=calls.most)
 
     async def enter(
         self, fields: Mapping[str, Any], caller: Caller, key: Idempotency | None, webhook_url: str | None
@@ -77,7 +78,9 @@ class Entering:
         claims_it = self.maker.takes_newcomers
         self.maker.entering += claims_it
         try:
-            entered = await self._enter(Wanted(fields, caller, key, webhook_url, claims_it))
+            # What its key or its webhook writes by itself is not for others to wait for.
+            submit = self._submit if key is None and webhook_url is None else self._submit_alone
+            entered = await submit(Wanted(fields, caller, key, webhook_url, claims_it))
         except InvalidRequest as refused:  # by what serves now; what served then may have accepted it
             if (job := await self._accepted_before(key, caller)) is None:
                 raise refused
@@ -120,25 +123,29 @@ class Entering:
 
     # Where the store is called
 
-    def _enter_all(self, wanted: Sequence[Wanted]) -> list[Submission | Exception]:
-        new = [attempted(partial(self._accept, one)) for one in wanted]
-        submitted = iter(self.store.submit_all([one for one in new if isinstance(one, NewRequest)]))
+    def _submit_all(self, wanted: Sequence[Wanted]) -> list[Submission | Exception]:
+        new: list[NewRequest | Exception] = []
+        for one in wanted:
+            beside = [other.accepted for other in new if isinstance(other, NewRequest)]
+            new.append(attempted(partial(self._prepare, one, beside)))
+        receipts = iter(self.store.submit_all([one for one in new if isinstance(one, NewRequest)]))
 
         def told(one: NewRequest | Exception) -> Submission | Exception:
             if not isinstance(one, NewRequest):
                 return one
-            found = next(submitted)
-            return attempted(partial(self._entered, one, found)) if isinstance(found, Submitted) else found
+            receipt = next(receipts)
+            return attempted(partial(self._told, one, receipt)) if isinstance(receipt, Receipt) else receipt
 
         return [told(one) for one in new]
 
-    def _accept(self, wanted: Wanted) -> NewRequest:
+    def _prepare(self, wanted: Wanted, beside: Sequence[AcceptedRequest]) -> NewRequest:
+        """What is to be submitted, its webhook in the store. Raises InvalidRequest and Overloaded."""
         fields, caller, key = wanted.fields, wanted.caller, wanted.key
         if fields.get("tenant", caller.tenant) != caller.tenant:
             raise InvalidRequest("tenant", fields["tenant"], f"{caller.tenant}, whose key this is; or leave it out")
         accepted = self.versions.accept(fields, caller.tenant)
         try:
-            self.admission.check(accepted)
+            self.admission.check(accepted, beside)
         except Overloaded:
             if key is None or self.store.known(key, caller.tenant) is None:
                 raise
@@ -149,8 +156,8 @@ class Entering:
         holder, lease_s = self.maker.holder if claims_it else None, self.maker.limits.lease_s
         return NewRequest(accepted, SOURCE, key, holder, lease_s)
 
-    def _entered(self, new: NewRequest, submitted: Submitted) -> Submission:
-        record, claims = submitted.record, submitted.claims
+    def _told(self, new: NewRequest, receipt: Receipt) -> Submission:
+        record, claims = receipt.record, receipt.claims
         self.admission.entered(record)
         job = self.watching.looking.job(record, waits=not claims)
         return Submission(new.accepted, job, record.generation, claims, self._cache(record, job, claims))

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import AsyncGenerator
-from functools import partial
 
 from videogen.serving.jobs import Caller, VideoJob
 from videogen.serving.looking import Looking
@@ -31,7 +30,7 @@ class Watching:
         """The job as it stands."""
         return await self._get(job_id, caller, waits=self.work.held(job_id) is None)
 
-    async def _get(self, job_id: str, caller: Caller, *, waits: bool) -> VideoJob:
+    async def _get(self, job_id: str, caller: Caller, waits: bool) -> VideoJob:
         looking = self.looking
         return self.told(await self.call(lambda: looking.job(looking.own(job_id, caller), waits=waits)))
 
@@ -80,7 +79,10 @@ class Watching:
                     looked = time.monotonic()
                     news.clear()
                     waits = with_place and self.work.held(job_id) is None
-                    look = partial(self._get, job_id, caller, waits=waits)
+
+                    async def look(waits: bool = waits) -> VideoJob:
+                        return self.looking.ended(*news.end) if news.end else await self._get(job_id, caller, waits)
+
                     job = await patiently(look, 0.0 if last is None else PATIENCE_S)
                 if last is not None and not job.has_ended:
                     job = dataclasses.replace(job, progress=max(job.progress, last.progress))

@@ -9,7 +9,15 @@ T = TypeVar("T")
 
 
 def attempted(call: Callable[[], T]) -> T | Exception:
-    """What `call` gives, or what it raises. Raises StoreUnavailable, which is so for all of them."""
+    """What `call` gives, or what it raises: a fault of ours in one of them is not to be the others' either."""
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
+def attempted_in_block(call: Callable[[], T]) -> T | Exception:
+    """As `attempted`, in a block of writes. Raises StoreUnavailable, which takes back the whole of it."""
     try:
         return call()
     except StoreUnavailable:

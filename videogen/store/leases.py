@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from videogen.requests import AcceptedRequest, Lane, batch_key
-from videogen.store.each import attempted
+from videogen.store.each import attempted_in_block
 from videogen.store.generations import Generations, GenerationState
 from videogen.store.primitives import RecordStore
 from videogen.store.queue import RequestQueue, chunks
@@ -153,9 +153,12 @@ class Leases:
         LeaseLost, and nothing is published, for one whose lease is another's. After a crash the same call, or anybody
         who looks at the requests, finishes what was left.
         """
-        brought = [self.videos.bring(one.mp4) for one in made]
+        brought = [attempted_in_block(partial(self.videos.bring, one.mp4)) for one in made]
         with self.records.together():
-            return [attempted(partial(self._publish, *pair)) for pair in zip(made, brought, strict=True)]
+            return [
+                found if isinstance(found, Exception) else attempted_in_block(partial(self._publish, one, found))
+                for one, found in zip(made, brought, strict=True)
+            ]
 
     def _publish(self, made: Made, brought: Brought) -> Published:
         generation = made.claim.generation

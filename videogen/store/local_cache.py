@@ -130,21 +130,27 @@ class LocalVideoCache:
         return video.mp4
 
     def glance(self, digest: str) -> bytes | None:
-        """As `find`, but never waits for the store: None for what it would have to be asked about. No miss."""
+        """As `find`, but never waits, neither for the store nor for another thread: None for what that would take."""
         now = self._peek()
-        if now is None:
+        if now is None or not self._lock.acquire(blocking=False):
             return None
-        with self._lock:
-            self._drop_expired(now)
+        try:
             entry = self._entries.get(digest)
-            if entry is None or now - entry.confirmed_at >= CONFIRM_EVERY_S:
+            if entry is None or now - entry.confirmed_at >= CONFIRM_EVERY_S or entry.video.expires_at <= now:
                 return None
             self._asked.add(digest)
             return self._hit(digest, entry)
+        finally:
+            self._lock.release()
 
     def put(self, digest: str, video: LoadedVideo) -> None:
-        """Takes in what the store was just given, if there is room for it; that counts as asked for once."""
-        now = self._now()
+        """Takes in what the store was just given, if there is room for it; that counts as asked for once.
+
+        It asks the store nothing: where the time is not known without, nothing is kept.
+        """
+        now = self._peek()
+        if now is None:
+            return
         with self._lock:
             self._asked.add(digest)
             self._offer(digest, video, now)

@@ -121,9 +121,14 @@ class RequestQueue:
         return self._resolved(self._read(request_ids))
 
     def answer(self, request_ids: Sequence[str], generation: GenerationState) -> list[RequestRecord]:
-        """Ends those of the requests that wait for a generation, which ended just now; gives all that have ended."""
+        """Ends those of the requests that wait for a generation, which ended just now; gives all that it has ended.
+
+        On its list may also stand one that was asked otherwise meanwhile, and ended by another generation.
+        """
         settled = self._settled(self._read(request_ids), {generation.key: generation})
-        return [record for record, _ in settled if record is not None and not record.is_live]
+        ended = [record for record, _ in settled if record is not None and not record.is_live]
+        of_it = [one for one in ended if one.generation == generation.key and one.accepted is not None]
+        return [one for one in of_it if one.video in (None, generation.video)]
 
     def _resolved(self, records: Sequence[RequestRecord | None]) -> list[Resolved]:
         keys = list(dict.fromkeys(record.generation for record in records if record and record.is_live))

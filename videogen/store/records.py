@@ -152,7 +152,7 @@ class NewRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class Receipt:
     """A request that is in the store, and the lease that was taken with it, if any was."""
 
     record: RequestRecord

@@ -39,11 +39,11 @@ from videogen.store.records import (
     Made,
     NewRequest,
     Published,
+    Receipt,
     Renewal,
     RequestRecord,
     RequestState,
     StoreLimits,
-    Submitted,
     VideoRecord,
 )
 from videogen.store.recovery import Recovered, Recovery
@@ -115,7 +115,7 @@ class Store:
         found = given(self.submit_all([NewRequest(accepted, source, idempotency, holder, lease_s)])[0])
         return found.record, found.claims
 
-    def submit_all(self, new: Sequence[NewRequest]) -> list[Submitted | Exception]:
+    def submit_all(self, new: Sequence[NewRequest]) -> list[Receipt | Exception]:
         """Each as `submit` or, with a holder, `submit_and_claim` takes it; of one that can't be, what that would raise.
 
         Where the backend has blocks of writes, they are one.

@@ -7,12 +7,12 @@ from functools import partial
 
 from videogen.errors import StoreUnavailable
 from videogen.requests import AcceptedRequest
-from videogen.store.each import attempted
+from videogen.store.each import attempted, attempted_in_block
 from videogen.store.generations import Generations
 from videogen.store.idempotency import Idempotency, IdempotencyKeys
 from videogen.store.primitives import RecordStore
 from videogen.store.queue import Entered, RequestQueue
-from videogen.store.records import Claim, NewRequest, StoreLimits, Submitted
+from videogen.store.records import Claim, NewRequest, Receipt, StoreLimits
 
 First = tuple[AcceptedRequest, Entered | None]
 """A request under the id that its key stands for, and how it stands if it came with that before."""
@@ -31,7 +31,7 @@ class Submitting:
     ) -> None:
         self.records, self.queue, self.generations, self.keys, self.limits = records, queue, generations, keys, limits
 
-    def submit_all(self, new: Sequence[NewRequest]) -> list[Submitted | Exception]:
+    def submit_all(self, new: Sequence[NewRequest]) -> list[Receipt | Exception]:
         """Takes each in, and gives its holder the lease on what it waits for, unless another has that."""
         firsts = [attempted(partial(self._first, one.accepted, one.idempotency)) for one in new]
         fresh = [
@@ -53,22 +53,22 @@ class Submitting:
         return accepted, Entered(known, state, is_new=False)
 
     def _told(
-        self, new: NewRequest, first: First | Exception, entered: Iterator[Submitted | Exception]
-    ) -> Submitted | Exception:
+        self, new: NewRequest, first: First | Exception, entered: Iterator[Receipt | Exception]
+    ) -> Receipt | Exception:
         if isinstance(first, Exception):
             return first
         known = first[1]
         if known is None:
             return next(entered)
-        return attempted(lambda: Submitted(known.record, self._claim(new, known)))
+        return attempted(lambda: Receipt(known.record, self._claim(new, known)))
 
-    def _enter_all(self, new: Sequence[NewRequest]) -> list[Submitted | Exception]:
+    def _enter_all(self, new: Sequence[NewRequest]) -> list[Receipt | Exception]:
         """Who gets a new request's lease with the state of its generation that was read before knows that it still is
         so."""
         if not new:
             return []
         with self.records.together():
-            entered = [attempted(partial(self._enter, one)) for one in new]
+            entered = [attempted_in_block(partial(self._enter, one)) for one in new]
         try:
             self.records.flush()
         except StoreUnavailable:
@@ -85,11 +85,11 @@ class Submitting:
         entered = self.queue.enter(new.accepted, new.source)
         return entered, self._claim(new, entered) if entered.is_new else []
 
-    def _looked_at(self, new: NewRequest, entered: Entered, claims: list[Claim]) -> Submitted:
+    def _looked_at(self, new: NewRequest, entered: Entered, claims: list[Claim]) -> Receipt:
         if claims:
-            return Submitted(entered.record, claims)
+            return Receipt(entered.record, claims)
         entered = self.queue.looked_at(entered)
-        return Submitted(entered.record, self._claim(new, entered))
+        return Receipt(entered.record, self._claim(new, entered))
 
     def _claim(self, new: NewRequest, entered: Entered) -> list[Claim]:
         """Its holder's lease on what it waits for, [] if it is another's, rests, or has failed too often."""

@@ -128,8 +128,8 @@ class Videos:
         return None if self.cache is None else self.cache.glance(digest)
 
     def keep_here(self, mp4: bytes, video: VideoRecord) -> None:
-        """Puts a video into the cache that was just stored."""
-        if self.cache is not None:
+        """Puts a video into the cache that was just stored, if it is none of the large ones."""
+        if self.cache is not None and len(mp4) <= HELD_BYTES:
             self.cache.put(video.digest, LoadedVideo(mp4, video.expires_at, _spent(video.provenance)))
 
     def _read(self, digest: str) -> tuple[Record, bytes]:
