@@ -1,5 +1,6 @@
 import json
 import re
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from videogen.artifacts import Artifacts
 from videogen.cli import app
 from videogen.engines.profile import LatencyPoint, LatencyProfile
 from videogen.engines.step_costs import step_costs
+from videogen.scheduling.arrivals import bursty
 from videogen.store.records import Champion, ServedEngine
 from videogen.store.store import Store
 
@@ -80,6 +82,44 @@ def test_a_mix_that_is_none_is_refused(mix):
     result = run("simulate", *SYNTHETIC, "--mix", mix)
     assert result.exit_code == 2
     assert f"mix: got {mix!r}" in result.stderr
+
+
+@pytest.mark.parametrize("rpm", ["0", "-1", "nan"])
+def test_a_rate_that_is_none_is_refused(rpm):
+    result = run("simulate", *SYNTHETIC, "--rpm", rpm)
+    assert result.exit_code == 2 and "--rpm" in result.stderr and "0.1" in result.stderr
+
+
+def test_a_load_of_which_nothing_arrives_is_refused(tmp_path):
+    result = run("simulate", *SYNTHETIC, "--rpm", "0.1")
+    assert result.exit_code == 2
+    assert "rpm: got 0.1; allowed: what has an arrival in the time that is played, 12 s (--minutes)" in result.stderr
+    for trace in ("", "13\n"):
+        (tmp_path / "trace").write_text(trace)
+        result = run("simulate", *SYNTHETIC, "--trace", str(tmp_path / "trace"))
+        assert result.exit_code == 2 and f"trace: got '{tmp_path / 'trace'}'" in result.stderr
+
+
+def test_a_time_in_which_no_video_is_made_is_told_without_a_mean():
+    result = run("simulate", "--synthetic", "--minutes", "0.02", "--steps", "100")
+    assert result.exit_code == 0 and "none was made" in result.stdout and "nan" not in result.stdout
+
+
+@pytest.mark.parametrize("content", [b"# A page\n", b"[]", b"{}", b"\xff\x00"])
+def test_a_file_that_is_no_profile_is_named(tmp_path, content):
+    file = tmp_path / "README.md"
+    file.write_bytes(content)
+    for command in (("simulate",), ("plan", "--rpm", "10", "--p99", "1", "--price", "1")):
+        result = run(*command, "--profile", str(file))
+        assert result.exit_code == 2 and f"profile: got '{file}'; allowed: a latency profile" in result.stderr
+
+
+def test_bursts_are_few_in_a_minute_as_the_help_says():
+    """The share by which the arrivals of a minute, and of ten, stray from the rate."""
+    for minutes, share in ((1, 1 / 5), (10, 1 / 15)):
+        seen = [sum(1 for _ in bursty(5.0, 60 * minutes, seed)) / (300 * minutes) for seed in range(100)]
+        assert statistics.pstdev(seen) == pytest.approx(share, rel=0.3)
+        assert statistics.mean(seen) == pytest.approx(1, abs=0.05)
 
 
 def test_without_a_champion_the_error_names_the_synthetic_device(tmp_path):

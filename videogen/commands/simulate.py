@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,11 +24,18 @@ def simulate(
     profile: Profile = None,
     synthetic: Synthetic = False,
     devices: Annotated[int, typer.Option(min=1, max=10_000, help="All alike.")] = 1,
-    rpm: Annotated[float, typer.Option(min=0, help="Requests a minute.")] = 600.0,
+    rpm: Annotated[float, typer.Option(min=0.1, help="Requests a minute, on average.")] = 600.0,
     minutes: Annotated[float, typer.Option(min=0.01, max=10_000, help="Of the simulated clock.")] = 1.0,
     mix: Annotated[str, typer.Option(help="Percentages of short and of long requests (4 times the steps).")] = "100",
     repeats: Annotated[float, typer.Option(min=0, max=1, help="Share that asks what was asked before.")] = 0.0,
-    bursts: Annotated[bool, typer.Option("--bursts", help="Bursts of 2 s, five times as fast as the rest.")] = False,
+    bursts: Annotated[
+        bool,
+        typer.Option(
+            "--bursts",
+            help="Bursts of about 2 s, five times as fast as the rest, six a minute. How many and how long is chance: "
+            "the mean strays from --rpm by a fifth or more in a minute, by a fifteenth in ten (--minutes).",
+        ),
+    ] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Arrivals to replay: seconds, one a line; instead of --rpm and --bursts.")
     ] = None,
@@ -71,14 +79,18 @@ def simulate(
     used = device(profile, synthetic, steps, model)
     seconds = 60 * minutes
     make = arrivals.bursty if bursts else arrivals.poisson
-    times = _replayed(trace) if trace else make(rpm / 60, seconds, seed)
+    times = iter(_replayed(trace) if trace else make(rpm / 60, seconds, seed))
+    first = next(times, math.inf)
+    if first >= seconds:
+        field, given = ("trace", str(trace)) if trace else ("rpm", rpm)
+        raise InvalidRequest(field, given, f"what has an arrival in the time that is played, {seconds:g} s (--minutes)")
     fleet = Fleet(
         used.costs, devices, used.streams, hold=not no_hold, queue_s=queue_s,
         store=StoreCosts(store_rate, claim_ms / 1000), front=FrontCosts(accept_ms / 1000, answer_ms / 1000),
         boundary_s=boundary_ms / 1000,
     )  # fmt: skip
     with progress("simulating") as tell:
-        load = arrivals.requests(times, kinds(mix, used.steps), repeats=repeats, seed=seed)
+        load = arrivals.requests(chain([first], times), kinds(mix, used.steps), repeats=repeats, seed=seed)
         outcome = played(fleet, load, seconds, tell)
     if plot:
         plot.write_text(_chart(outcome))
@@ -145,7 +157,7 @@ def _tell(outcome: "Outcome", source: str) -> None:
         ("refused, waiting", f"{outcome.refused:,}, {outcome.still_there:,}"),
         ("from cache, joined", f"{outcome.cached:,}, {outcome.joined:,}"),
         ("devices busy", f"{outcome.utilisation:.1%} of {outcome.devices:,}; store {outcome.store_utilisation:.1%}"),
-        ("per video", f"{1000 * outcome.device_s_per_video:,.1f} ms of a stream; mean batch {outcome.mean_batch:.2f}"),
+        ("per video", _per_video(outcome)),
         ("limit", LIMITS[outcome.limit]),
     ):
         facts.add_row(name, value)
@@ -163,6 +175,12 @@ def _tell(outcome: "Outcome", source: str) -> None:
     console = Console(highlight=False)
     for table in (facts, latencies, batches):
         console.print(table, end="\n\n" if table is not batches else "")
+
+
+def _per_video(outcome: "Outcome") -> str:
+    if not math.isfinite(outcome.device_s_per_video):
+        return "none was made in the time that was played"
+    return f"{1000 * outcome.device_s_per_video:,.1f} ms of a stream; mean batch {outcome.mean_batch:.2f}"
 
 
 def _good() -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videogen.errors import ArtifactMissing, InvalidRequest
+from videogen.errors import ArtifactCorrupt, ArtifactMissing, InvalidRequest
 from videogen.opening import open_artifacts, open_store
 from videogen.settings import read_settings
 
@@ -53,7 +53,11 @@ def device(profile: Path | None, synthetic: bool, steps: int | None, model: str)
         return _measured(*_of_champion(model), steps)
     if not profile.is_file():
         raise InvalidRequest("profile", str(profile), "a latency profile, a JSON file that exists")
-    return _measured(LatencyProfile.from_json(profile.read_text()), str(profile), steps)
+    try:
+        found = LatencyProfile.from_json(profile.read_text())
+    except (ArtifactCorrupt, UnicodeDecodeError) as error:
+        raise InvalidRequest("profile", str(profile), "a latency profile, as a warm-up writes it in JSON") from error
+    return _measured(found, str(profile), steps)
 
 
 def _measured(profile: "LatencyProfile", source: str, steps: int | None) -> Device:
