@@ -53,7 +53,8 @@ def test_a_key_is_revoked_by_its_id(url):
     with Store.open(url) as store:
         assert not store.api_keys.get(made["id"]).accepts(split(made["key"])[1])
     refused = run("revoke", "nobody")
-    assert refused.exit_code == 1 and refused.stderr == "videogen: there is no API key 'nobody'\n"
+    told = "videogen: KEY: got 'nobody'; allowed: the id of a key, as `videogen keys list` prints it\n"
+    assert (refused.exit_code, refused.stderr) == (2, told)
 
 
 @pytest.mark.parametrize(

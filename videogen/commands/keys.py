@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videogen.errors import InvalidRequest
+from videogen.errors import InvalidRequest, RecordNotFound
 from videogen.opening import open_store
 from videogen.settings import read_settings
 
@@ -70,7 +70,10 @@ def revoke(
 ) -> None:
     """End a key for good. Every replica refuses it within five seconds."""
     with open_store(read_settings()) as store:
-        key = store.api_keys.revoke(key_id)
+        try:
+            key = store.api_keys.revoke(key_id)
+        except RecordNotFound as error:
+            raise InvalidRequest("KEY", key_id, "the id of a key, as `videogen keys list` prints it") from error
     typer.echo(f"{key.id}  revoked")
 
 
