@@ -23,7 +23,7 @@ from videogen.judging import KIND as JUDGEMENTS
 from videogen.labels import parse_label
 from videogen.manifest import build_manifest
 from videogen.media.mp4 import decode_mp4, encode_mp4
-from videogen.promotion import ASKED
+from videogen.promotion import ASKED, CANDIDATE
 from videogen.quality.reading import HOW_TO_READ
 from videogen.registry import ModelRegistry
 from videogen.resolve import WEIGHTS
@@ -389,6 +389,29 @@ def test_rollback_brings_the_previous_champion_back(store, champion):
     assert store.champion("videogen-tiny").version_digest == champion.version_digest
     again = run("models", "rollback", "videogen-tiny")
     assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+    assert "no previous champion" in again.stderr and "videogen models promote videogen-tiny@2" in again.stderr
+
+
+def test_the_first_champion_has_nothing_to_go_back_to(store, champion):
+    first = run("models", "rollback", "videogen-tiny")
+    assert first.exit_code == 1 and "videogen models promote videogen-tiny@NUMBER" in first.stderr
+
+
+def test_the_champion_is_not_measured_against_itself_unless_that_is_asked_for(registry, store, champion, model):
+    assert registry.register("videogen-tiny", model).digest == champion.version_digest
+    told = run("models", "promote", "videogen-tiny@1")
+    assert (told.exit_code, told.stderr) == (0, "") and "is the champion of videogen-tiny already" in told.stdout
+    assert registry.aliases("videogen-tiny") == {} and ASKED not in registry.version("videogen-tiny", 1).tags
+    assert "is the candidate" in run("models", "promote", "videogen-tiny@1", "--again").stdout
+    assert registry.aliases("videogen-tiny") == {CANDIDATE: 1}
+
+
+def test_the_champion_is_a_candidate_on_a_target_that_it_has_no_engine_for(
+    registry, store, champion, model, monkeypatch
+):
+    registry.register("videogen-tiny", model)
+    monkeypatch.setenv("VIDEOGEN_TARGETS", "cpu,tensorrt")
+    assert "is the candidate" in run("models", "promote", "videogen-tiny@1").stdout
 
 
 def test_doctor_finds_each_part_and_counts_what_waits(store, champion):

@@ -4,9 +4,10 @@ The store decides what serves. A mirror that cannot be reached changes nothing a
 alias right on its next tick.
 """
 
+from collections.abc import Collection
 from typing import Literal
 
-from videogen.errors import RegistryError
+from videogen.errors import RecordNotFound, RegistryError
 from videogen.labels import parse_label
 from videogen.registry import ModelRegistry
 from videogen.resolve import CHAMPION
@@ -34,10 +35,24 @@ def promote(
 
 
 def roll_back(store: Store, registry: ModelRegistry, model: str) -> tuple[Champion, str | None]:
-    """Makes the previous champion serve again, without a rebuild. Returns as `promote`. Raises RecordNotFound."""
+    """Makes the previous champion serve again, without a rebuild. Returns as `promote`.
+
+    Raises RecordNotFound, which says how to go forward, if there is none.
+    """
     before = store.champion(model)
     reason = f"in place of {before.label}" if before else ""
-    return _mirrored(registry, before, store.rollback(model), "rolled back to", reason)
+    try:
+        champion = store.rollback(model)
+    except RecordNotFound as error:
+        raise RecordNotFound(f"{error}; {_way_forward(store, model)}") from error
+    return _mirrored(registry, before, champion, "rolled back to", reason)
+
+
+def serves(store: Store, registry: ModelRegistry, label: str, targets: Collection[str]) -> bool:
+    """Whether a version is the champion, on all of `targets`. Raises VersionNotFound."""
+    name, number = parse_label(label)
+    champion, version = store.champion(name), registry.version(name, number)
+    return champion is not None and champion.version_digest == version.digest and set(targets) <= set(champion.targets)
 
 
 def refuse(store: Store, registry: ModelRegistry, label: str, reason: str) -> bool:
@@ -61,6 +76,13 @@ def tell_late(registry: ModelRegistry, champion: Champion, number: int) -> None:
     if registry.version(name, number).tags.get(GENERATION) != str(champion.generation):
         registry.set_tags(name, number, {GENERATION: str(champion.generation)})
         _decide(registry, f"{name}@{number}", "promoted", "MLflow was told afterwards")
+
+
+def _way_forward(store: Store, model: str) -> str:
+    now = store.champion(model)
+    others = [m.champion.label for m in store.champion_history(model) if now and m.champion.label != now.label]
+    label = others[-1] if others else f"{model}@NUMBER"
+    return f"videogen models promote {label} has {'that version' if others else 'another version'} measured anew"
 
 
 def _mirrored(

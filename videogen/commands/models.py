@@ -78,16 +78,23 @@ def register(
 
 
 @models.command()
-def promote(label: Label) -> None:
+def promote(
+    label: Label,
+    again: Annotated[bool, typer.Option("--again", help="Measure it even if it is the champion already.")] = False,
+) -> None:
     """Ask for a version to be promoted: it is measured beside the champion, and promoted if it passes its gates.
 
     Engines that are there are used again; its speed is measured anew, since a busy minute may have spoilt it. This sets
     the alias `candidate`, which the version sensor follows until the version is promoted or refused.
     """
-    from videogen.promotion import ASKED, CANDIDATE
+    from videogen.promotion import ASKED, CANDIDATE, serves
 
     name, version = parse_label(label)
-    registry = open_registry(read_settings())
+    settings = read_settings()
+    registry = open_registry(settings)
+    if not again and serves(open_store(settings), registry, label, settings.targets):
+        typer.echo(f"{label} is the champion of {name} already: nothing to do (--again measures it all the same)")
+        return
     registry.set_tags(name, version, {ASKED: uuid.uuid4().hex})
     registry.set_alias(name, CANDIDATE, version)
     typer.echo(f"{label} is the candidate of {name}; the version sensor takes it from there")
