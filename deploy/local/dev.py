@@ -68,6 +68,7 @@ def serve(settings: Settings, console: Console) -> None:
             command = environment.mlflow_command(settings, processes.LOOPBACK, mlflow_port)
             mlflow = start("mlflow", command, quiet)
             mlflow.wait_for_port(mlflow_port, START_SECONDS)
+        stack.callback(environment.forget_daemon, settings)
         start("dagster-daemon", environment.daemon_command())
         webserver.wait_for_port(dagster_port, START_SECONDS)
         say(f"Dagster  http://{processes.LOOPBACK}:{dagster_port}")

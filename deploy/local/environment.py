@@ -56,6 +56,14 @@ def daemon_command() -> list[str]:
     return [script("dagster-daemon"), "run", "-w", str(WORKSPACE)]
 
 
+def forget_daemon(settings: Settings) -> None:
+    """Takes away the heartbeats of a daemon that has ended: people would be told for a while that it is alive."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        instance.wipe_daemon_heartbeats()
+
+
 def webserver_command(host: str, port: int) -> list[str]:
     """The Dagster UI."""
     return [script("dagster-webserver"), "-w", str(WORKSPACE), "-h", host, "-p", str(port)]

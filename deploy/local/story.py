@@ -65,6 +65,7 @@ class Story:
         log = self.settings.home / "logs" / "dagster-daemon.log"
         fail_orphans(self.instance, self.settings.dagster_home, self.say)
         self.say(f"starting the Dagster daemon; it writes to {log}")
+        self._stack.callback(environment.forget_daemon, self.settings)
         return self._stack.enter_context(running("dagster-daemon", environment.daemon_command(), self.variables, log))
 
     @cached_property

@@ -24,6 +24,7 @@ from tests.fixtures.champions import MODEL as SERVED
 from tests.fixtures.champions import promote, version
 from tests.fixtures.servers import free_port
 from videogen import mlflow_client
+from videogen.commands.examinations import daemon_absence
 from videogen.models.spec import read_spec
 from videogen.opening import open_artifacts, open_store
 from videogen.requests import Request, accept
@@ -124,11 +125,13 @@ def test_the_service_starts_with_the_first_champion_and_makes_what_is_submitted(
         made = [store.video(r.video, r.generation).provenance for r in map(store.request, ids)]
     assert all(str(one["service"]).startswith("serve-") and one["dagster_run"] == one["holder"] for one in made)
 
+    assert daemon_absence(dev.settings) is None
     for child in psutil.Process(dev.process.pid).children():
         if "serve" in child.cmdline():
             child.kill()
     assert dev.process.wait(60) == 1
     assert "videogen-serve ended with code -9" in dev.log.read_text() and dev.nothing_is_left()
+    assert daemon_absence(dev.settings) == "is not running"
 
 
 @pytest.mark.slow

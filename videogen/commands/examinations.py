@@ -19,7 +19,8 @@ from videogen.settings import Settings
 
 MIN_FREE_BYTES = 2 * 1024**3
 DAGSTER_SECONDS = 60
-HEARTBEAT_SECONDS = 120
+HEARTBEAT_SECONDS = 90
+"""The daemon's heart beats every thirty; after three that were missed it is taken to be dead."""
 COUNTED = 1000
 
 PACKAGES = {
@@ -162,7 +163,7 @@ def daemon_absence(settings: Settings) -> str | None:
     """Since when the Dagster daemon of this installation has not been alive, in words; None if it is."""
     silent = _daemon_silence(settings.dagster_home / "history" / "runs.db")
     if silent is None:
-        return "never ran here"
+        return "is not running"
     return f"was last alive {silent / 60:.0f} min ago" if silent > HEARTBEAT_SECONDS else None
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from videogen.store.store import Store
 
 POLL_SECONDS = 0.5
-HINT_SECONDS, PATIENT_SECONDS = 5.0, 60.0
+PATIENT_SECONDS = 60.0
 
 
 class NotAnswered(VideogenError):
@@ -29,7 +29,7 @@ class NotAnswered(VideogenError):
 def wait_for(store: "Store", ids: Sequence[str], timeout: float, settings: Settings) -> "list[RequestRecord]":
     """The requests once all have ended, or after `timeout` seconds; shows progress on the error stream.
 
-    Says once what to start if nobody has begun any of them.
+    Says once what to start if nobody has begun any of them, at once where no daemon lives that would.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -46,22 +46,23 @@ def wait_for(store: "Store", ids: Sequence[str], timeout: float, settings: Setti
                 return records
             if not is_told and (told := hint([record.state for record in records], settings, waited)):
                 is_told = True
-                progress.console.print(told, markup=False)
+                progress.console.print(f"{told}; this waits on, for {timeout:.0f} s at most", markup=False)
             time.sleep(POLL_SECONDS)
 
 
 def hint(states: Collection[str], settings: Settings, waited: float) -> str:
     """What to start, if all of them are still queued after so many seconds; else nothing.
 
-    A daemon that lives is given the time of a few of its ticks.
+    A daemon that lives is given the time of a few of its ticks; where there is none, nobody else begins a batch.
     """
-    if waited <= HINT_SECONDS or any(state != "queued" for state in states):
+    if any(state != "queued" for state in states):
         return ""
-    asleep = daemon_absence(settings)
-    if asleep is None and waited <= PATIENT_SECONDS:
+    asleep, daemon = daemon_absence(settings), f"the Dagster daemon of {settings.dagster_home}"
+    if asleep:
+        return f"nobody has begun: {daemon} {asleep}; `make dev` starts it"
+    if waited <= PATIENT_SECONDS:
         return ""
-    where = f"the Dagster daemon of {settings.dagster_home} {asleep or 'is alive'}"
-    return f"nobody has begun: is `make dev` (or the request sensor) running? {where}"
+    return f"nobody has begun, though {daemon} is alive: does its request sensor run (as in `make dev`)?"
 
 
 def tell_ends(
