@@ -22,7 +22,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from tests.serving.grpc.process import served
 
-PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "serving.md"
 WRITTEN = "127.0.0.1:50051"
 
 
@@ -127,7 +128,7 @@ def test_every_call_is_answered_where_videos_take_a_tenth_of_a_second(shipped, t
 
 
 def test_the_readme_s_call_is_answered(address):
-    readme = (PAGE.parents[1] / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     (line,) = re.findall(r"^grpcurl (.*)$", readme, re.MULTILINE)
     with grpc.insecure_channel(address) as channel:
         answered = Grpcurl(channel).run(shlex.split(line))
@@ -147,3 +148,33 @@ def test_the_python_runs(address, tmp_path):
     assert told[2].startswith("8 4\nTrue\n2 {'num_inference_steps': 8} {'draft': ")
     assert {path.name for path in tmp_path.glob("*.mp4")} == {"circle.mp4", "video-0.mp4", "video-1.mp4"}
     assert all(b"ftyp" in path.read_bytes()[:12] for path in tmp_path.glob("*.mp4"))
+
+
+ALONE = """
+import importlib.metadata
+import sys
+
+class Left:
+    owners = importlib.metadata.packages_distributions()
+
+    def find_spec(self, name, path=None, target=None):
+        owners = self.owners.get(name.partition(".")[0])
+        if owners and not %r & set(owners):
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+
+sys.meta_path.insert(0, Left())
+%s
+"""
+"""As if nothing but these packages were installed."""
+
+
+def test_the_client_runs_on_what_its_own_installation_names(address, tmp_path):
+    (line,) = re.findall(r"^pip install ('grpcio.*)$", section(), re.MULTILINE)
+    (extra,) = re.findall(r"^client = \[\n(.*?)^\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    servers = "grpcio-status"  # what the server alone imports; `google` is the name of two of the others
+    assert set(shlex.split(line)) == {one for one in re.findall(r'"(.*?)"', extra) if not one.startswith(servers)}
+    named = {re.match(r"[\w-]+", one)[0] for one in shlex.split(line)} | {"videogen", "typing_extensions"}
+    code = re.findall(r"^```python\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)[0].replace(WRITTEN, address)
+    alone = [sys.executable, "-c", ALONE % (named, code)]
+    ran = subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0 and (tmp_path / "circle.mp4").is_file(), ran.stderr
