@@ -78,3 +78,22 @@ def test_a_real_browser_plays_the_videos(tmp_path: Path):
         assert page.locator("video").count() == 4
         assert page.evaluate("document.documentElement.scrollWidth") <= 1200
     assert complaints == []
+
+
+_OVER = """[...document.querySelectorAll('.clip .badge')].filter(badge =>
+    badge.getBoundingClientRect().right > badge.closest('.clip').getBoundingClientRect().right).map(b => b.textContent)
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_long_verdicts_stay_in_their_cards(tmp_path: Path, width: int):
+    verdicts = [("small, seen as nothing it knows", False), ("red", True), ("striped, seen as nothing it knows", False)]
+    clip = ReportClip(PROMPT, encode_mp4(moving_square(), fps=8), "seed 1", verdicts)
+    version = ReportVersion("tiny@3", "refused", "It is worse.", clips=[clip] * 3)
+    path = write_report(Report("One version", versions=[version]), tmp_path / "report.html")
+    with chromium_page(width, 900) as page:
+        page.goto(path.as_uri())
+        assert page.locator(".chips .badge").count() == 9
+        assert page.evaluate(_OVER) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

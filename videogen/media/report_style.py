@@ -35,7 +35,7 @@ tr:last-child td{border-bottom:0}
 td:first-child{min-width:190px}
 td.number{text-align:right;white-space:nowrap}
 th.number{text-align:right}
-.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:12px}
+.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(330px,100%),1fr));gap:12px}
 .clip{display:flex;gap:14px;margin:0;border:1px solid var(--line);border-radius:10px;padding:10px;
 background:var(--paper)}
 .clip video{width:144px;height:144px;object-fit:contain;border-radius:6px;background:#000;flex:none}
@@ -43,8 +43,8 @@ background:var(--paper)}
 .clip .prompt{font-weight:600;line-height:1.35}
 .clip .notes{color:var(--soft);font-size:13px;white-space:pre-line}
 .chips{display:flex;flex-wrap:wrap;gap:4px;margin:6px 0}
-.chips .badge{font-size:12px;padding:1px 8px;font-weight:500}
-.charts{display:grid;margin:20px 0 0;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:16px;
+.chips .badge{font-size:12px;padding:1px 8px;font-weight:500;white-space:normal;border-radius:10px}
+.charts{display:grid;margin:20px 0 0;grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr));gap:16px;
 align-items:start}
 .charts svg{width:100%;height:auto;max-width:600px}
 nav{margin:14px 0 26px;display:flex;flex-wrap:wrap;gap:6px 16px}
