@@ -157,7 +157,7 @@ def test_every_unknown_word_is_named_with_the_nearest_known_one(store, champion)
 def test_without_a_champion_a_request_is_refused_with_the_way_on(store):
     result = run("submit", RING)
     assert result.exit_code == 2
-    assert "videogen-tiny has none yet" in result.stderr
+    assert all(words in result.stderr for words in ("videogen-tiny has none yet", "make demo", "--ungated"))
 
 
 def test_an_answered_request_is_shown_with_its_video_and_where_that_came_from(home, store, champion, tmp_path):
@@ -294,7 +294,13 @@ def test_status_counts_the_queue_and_names_batches_and_champion(store, champion)
 def test_status_of_an_empty_installation_says_how_to_begin(home):
     result = run("status")
     assert result.exit_code == 0
-    assert "none yet" in result.stdout and "empty" in result.stdout
+    assert "none yet: make demo" in result.stdout and "empty" in result.stdout
+
+
+def test_the_list_of_an_empty_installation_says_how_to_begin_and_nothing_of_mlflow(home):
+    command = [sys.executable, "-c", "from videogen.cli import app; app()", "models", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert listed.stderr == "" and listed.stdout.startswith("no version of any model yet; make one with: make demo, or")
 
 
 def test_an_unknown_request_is_one_line(home):

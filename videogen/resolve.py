@@ -54,9 +54,8 @@ def champion_of(reference: str, store: "Store") -> "Champion":
     name, _, wanted = reference.partition("@")
     champion = store.champion(name)
     if champion is None:
-        raise InvalidRequest(
-            "model", reference, f"a model with a champion; {name or 'this'} has none yet (see: videogen models list)"
-        )
+        ways = "make demo makes videogen-tiny's; videogen serve --ungated needs none; see: videogen models list"
+        raise InvalidRequest("model", reference, f"a model with a champion; {name or 'this'} has none yet ({ways})")
     serving = {found.label: found for found in (champion, champion.previous) if found is not None}
     chosen = champion if wanted in ("", CHAMPION) else serving.get(reference)
     if chosen is None:

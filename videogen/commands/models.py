@@ -47,7 +47,8 @@ def list_versions(name: Annotated[str | None, typer.Argument(help="Only this mod
             table.add_row(*map(escape, row))
     if not table.row_count:
         typer.echo(
-            f"no version of {name or 'any model'} yet; make one with: videogen models register FOLDER --name NAME"
+            f"no version of {name or 'any model'} yet; make one with: make demo, or "
+            f"videogen models register FOLDER --name {name or 'NAME'}"
         )
         return
     Console(highlight=False).print(table)

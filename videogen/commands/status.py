@@ -97,7 +97,7 @@ def tell(seen: dict[str, Any]) -> None:
         before = f"; before it {champion['previous']}" if champion["previous"] else ""
         typer.echo(f"champion  {champion['label']} ({engines}){before}")
     else:
-        typer.echo("champion  none yet: register a version, and let the daemon measure it (make dev)")
+        typer.echo("champion  none yet: make demo makes one, or register a version and let make dev measure it")
     waiting = ", ".join(f"{count} {state}" for state, count in seen["queue"].items())
     typer.echo(f"queue     {waiting or 'empty'}")
     for batch in seen["batches"]:
