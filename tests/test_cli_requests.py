@@ -344,11 +344,24 @@ def test_a_decision_is_listed_in_short_and_told_in_full(registry, store, model):
     assert re.search(r"^  decision +none yet$", run("models", "info", version.label).stdout, re.M)
     registry.set_tags("videogen-tiny", 1, {"videogen.decision": "refused", "videogen.reason": reason})
     listed = " ".join(run("models", "list").stdout.split())
-    assert "decision" in listed and "refused: no regression: the clips are worse" in listed and "…" in listed
+    assert "decided" in listed and "refused: no regression: the clips are worse" in listed and "…" in listed
     assert "that is all" not in listed
     told = run("models", "info", version.label).stdout
     assert re.search(r"^  decision +refused$", told, re.M) and re.search(rf"^  reason +{reason}$", told, re.M)
     assert told.count("refused") == 1
+
+
+def test_the_list_breaks_no_word_on_a_narrow_terminal(registry, store, model, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    description = "few steps, without guidance, trained for longer than the one before it and distilled"
+    version = registry.register("videogen-tiny", model, description)
+    registry.set_alias("videogen-tiny", CANDIDATE, 1)
+    reason = "no regression: inconclusive after thirty-two videos"
+    registry.set_tags("videogen-tiny", 1, {"videogen.decision": "refused", "videogen.reason": reason})
+    listed = run("models", "list").stdout
+    assert max(map(len, listed.splitlines())) <= 80
+    assert re.search(rf"^videogen-tiny@1 +{version.digest[:12]} +candidate$", listed, re.M)
+    assert f"refused: {reason} {description}" in " ".join(listed.split())
 
 
 def test_distances_are_told_with_their_floor_and_how_to_read_them(home, registry, model):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 models = typer.Typer(no_args_is_help=True, help="List, register, promote and roll back model versions.")
 
 SHORT_REASON = 60
+INDENT = "  "
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Name = Annotated[str, typer.Argument(help="The model's name, such as videogen-tiny.")]
@@ -30,28 +31,28 @@ Label = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="One version,
 def list_versions(name: Annotated[str | None, typer.Argument(help="Only this model.")] = None) -> None:
     """List versions with what was decided about them; the champion is the one that answers requests."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     settings = read_settings()
     registry, store = open_registry(settings), open_store(settings)
-    table = Table(box=None, pad_edge=False)
-    for column in ("version", "serves", "aliases", "decision", "digest", "description"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("version", "serves", "digest"))
+    heads, below = [("version", "serves", "digest", "aliases")], [["what was decided; description"]]
     for model in [name] if name else registry.models():
         champion = store.champion(model)
         for version in registry.versions(model):
             serves = "champion" if champion and champion.version_digest == version.digest else ""
-            digest = (version.digest or "no manifest")[:12]
-            row = (version.label, serves, " ".join(version.aliases), _decision(version), digest, version.description)
-            table.add_row(*map(escape, row))
-    if not table.row_count:
+            heads.append((version.label, serves, (version.digest or "no manifest")[:12], " ".join(version.aliases)))
+            below.append([_decision(version), version.description])
+    if len(heads) == 1:
         typer.echo(
             f"no version of {name or 'any model'} yet; make one with: make demo, or "
             f"videogen models register FOLDER --name {name or 'NAME'}"
         )
         return
-    Console(highlight=False).print(table)
+    widths, room = [max(map(len, column)) for column in zip(*heads, strict=True)], Console().width
+    for head, paragraphs in zip(heads, below, strict=True):
+        typer.echo("  ".join(word.ljust(width) for word, width in zip(head, widths, strict=True)).rstrip())
+        for paragraph in paragraphs:
+            for line in textwrap.wrap(paragraph, room - len(INDENT), break_long_words=False, break_on_hyphens=False):
+                typer.echo(f"{INDENT}{line}")
 
 
 @models.command()
