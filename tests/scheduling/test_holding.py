@@ -104,6 +104,11 @@ def test_callers_who_are_not_punctual_are_waited_for_a_little_longer():
     assert closed_loop(load, hold=True).rate >= 1.05 * closed_loop(load, hold=False).rate
 
 
+def test_callers_who_are_late_by_less_than_the_call_that_they_would_miss_are_waited_for_again():
+    load = Closed(4, back_s=0.008, each_s=0.0015, jitter_s=0.004)
+    assert closed_loop(load, hold=True).rate >= 1.03 * closed_loop(load, hold=False).rate
+
+
 @pytest.mark.parametrize("deadline_s", [0.25, 0.3, 0.5])
 def test_callers_with_deadlines_miss_no_more_of_them(deadline_s):
     for callers in (3, 4, 8):

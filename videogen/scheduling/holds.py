@@ -19,7 +19,7 @@ class _Held:
 
 
 class Holds:
-    """Asks a `Holding`, again where others came meanwhile. A batch is held only while nothing of another key waits."""
+    """Asks a `Holding`, again where others came meanwhile or a hold is over. A batch is held only while nothing of another key waits."""
 
     def __init__(self, holding: Holding | None, live: LiveJobs, batches: Batches) -> None:
         self._holding, self._live, self._batches = holding, live, batches
@@ -46,9 +46,11 @@ class Holds:
             return now
         slack = min(self._slack(job, full, now) for line in live.by_key[key].values() for _, _, job in line.jobs)
         held = self._held.get(key) or _Held(now + self._batches.policy.hold_max_s, 0, now)
-        if held.present != waiting:
-            most, started = min(slack, held.bound - now), bool(live.paused)
-            seconds = self._holding.seconds(key, waiting, full, most, now, started=started)
+        is_over = held.present == waiting and held.until <= now
+        if held.present != waiting or (is_over and now < held.bound):
+            # Callers who are a little late are worth as much as before; a forecast of newcomers had its chance.
+            most, for_callers = min(slack, held.bound - now), is_over or bool(live.paused)
+            seconds = self._holding.seconds(key, waiting, full, most, now, started=for_callers)
             held = self._held[key] = _Held(held.bound, waiting, now + seconds)
         return min(held.until, held.bound, now + slack)
 
