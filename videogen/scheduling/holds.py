@@ -19,7 +19,10 @@ class _Held:
 
 
 class Holds:
-    """Asks a `Holding`, again where others came meanwhile or a hold is over. A batch is held only while nothing of another key waits."""
+    """Asks a `Holding`, again where others came meanwhile or a hold is over.
+
+    A batch is held only while nothing of another key waits.
+    """
 
     def __init__(self, holding: Holding | None, live: LiveJobs, batches: Batches) -> None:
         self._holding, self._live, self._batches = holding, live, batches
