@@ -35,7 +35,7 @@ from videogen.scheduling.arrivals import poisson
 SLO_S = 0.5
 WARM_S = 10.0
 REST_S = 3.0
-HIGHEST = 2.0
+HIGHEST = 6.0
 """Times the asked rate: the search goes no further."""
 FIRST_SEED = itertools.count(10**9, 10**7)
 POINTS = ("p50", "p90", "p95", "p99", "max")
