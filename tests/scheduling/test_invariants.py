@@ -244,6 +244,13 @@ def test_a_hold_is_bounded_breaks_no_target_and_only_holds_what_could_be_one_bat
     assert set(played.ended) == {job.id for job in arrivals}
 
 
+def test_a_hold_that_is_over_is_looked_at_again_but_not_without_end():
+    for wish, looks in ((1e-12, 2), (0.1, 4)):
+        wishes = Wishes([wish])
+        played = play(Scheduler(COSTS, Policy(hold_max_s=0.3), holding=wishes), [Job("a", "x", 1, arrived=0.0)], COSTS)
+        assert set(played.ended) == {"a"} and wishes.asked <= looks
+
+
 def test_a_long_run_gives_way_at_the_next_boundary():
     long = [Job(f"l{n}", "x", 50, arrived=0.0) for n in range(4)]
     urgent = Job("urgent", "y", 4, priority="interactive", arrived=1.01)

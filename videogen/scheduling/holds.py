@@ -8,6 +8,9 @@ from videogen.scheduling.job import Job
 from videogen.scheduling.live import LiveJobs
 from videogen.scheduling.policy import Holding
 
+AGAIN_S = 0.001
+"""What a batch whose hold is over must be worth to be held again: it is looked at no more often than that."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -54,6 +57,8 @@ class Holds:
             # Callers who are a little late are worth as much as before; a forecast of newcomers had its chance.
             most, for_callers = min(slack, held.bound - now), is_over or bool(live.paused)
             seconds = self._holding.seconds(key, waiting, full, most, now, started=for_callers)
+            if is_over and seconds < AGAIN_S:
+                seconds = 0.0
             held = self._held[key] = _Held(held.bound, waiting, now + seconds)
         return min(held.until, held.bound, now + slack)
 
