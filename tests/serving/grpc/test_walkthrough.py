@@ -61,9 +61,9 @@ class Grpcurl:
         path, request = f"/{service}/{name}", json_format.ParseDict(data, asked())
         ways = (asked.SerializeToString, answer.FromString)
         if method.server_streaming:
-            answers = list(self.channel.unary_stream(path, *ways)(request, timeout=60))
+            answers = list(self.channel.unary_stream(path, *ways)(request, timeout=240))
         else:
-            answers = [self.channel.unary_unary(path, *ways)(request, timeout=60)]
+            answers = [self.channel.unary_unary(path, *ways)(request, timeout=240)]
         return [json_format.MessageToDict(item) for item in answers]
 
 
@@ -97,6 +97,7 @@ def grpcurl(answer: Callable[[list[str]], list[Any]], folder: Path) -> Iterator[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_call_is_answered_where_videos_take_a_tenth_of_a_second(shipped, tmp_path):
     blocks = re.findall(r"^```sh\n(.*?)^```$", section(), re.MULTILINE | re.DOTALL)
     written = "".join(blocks).replace("127.0.0.1:8000", f"127.0.0.1:{shipped.http}")
@@ -111,7 +112,7 @@ def test_every_call_is_answered_where_videos_take_a_tenth_of_a_second(shipped, t
         with grpcurl(answer, tmp_path) as path:
             script = ["bash", "-euo", "pipefail", "-c", written]
             environment = {**os.environ, "PATH": path}
-            ran = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+            ran = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "videogen.v1.VideoService" in answers["list"]
     assert answers["Check"] == [{"status": "SERVING"}]

@@ -48,6 +48,7 @@ def test_with_curl(server, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_job_is_cancelled_with_curl_where_videos_take_a_tenth_of_a_second(shipped, tmp_path):
     accepted, cancelled, deleted = answers(block("sh", shipped, 1), tmp_path)
     assert (accepted["status"], accepted["cancelled"]) == ("queued", False)
@@ -56,12 +57,13 @@ def test_a_job_is_cancelled_with_curl_where_videos_take_a_tenth_of_a_second(ship
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_job_is_changed_with_curl_where_videos_take_a_tenth_of_a_second(shipped, tmp_path):
     accepted, changed = answers(block("sh", shipped, 2), tmp_path)
     assert (accepted["prompt"], accepted["changes"]) == ("a large red ring moving left", [])
     (change,) = changed["changes"]
     assert change["prompt"] == "a large blue ring moving left" and changed["id"] == accepted["id"]
-    assert shipped.end_of(accepted["id"])["changes"] == [change]
+    assert shipped.end_of(accepted["id"], 240)["changes"] == [change]
 
 
 def answers(commands, folder):
