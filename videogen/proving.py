@@ -90,8 +90,7 @@ def _gates(found: "Fidelity", settings: "GateSettings") -> "GateReport":
     return gates.GateReport(gates.fidelity(psnr, ssim, settings))
 
 
-def _judged(built: Proof, found: "Fidelity", settings: "GateSettings") -> Proof:
-    report = _gates(found, settings)
+def _judged(built: Proof, report: "GateReport") -> Proof:
     state: State = "proven" if report.outcome == "pass" else "refused"
     return dataclasses.replace(built, state=state, reason=report.reason, gates=report.to_json())
 
@@ -177,7 +176,7 @@ class Prover:
         )
         key = chosen.engine_key or ""
         proof = Proof("cpu", "built, unproven", "", key, chosen.target, chosen.precision, trials=trials)
-        return _judged(proof, found.fidelity, self.settings) if found.fidelity else proof
+        return _judged(proof, _gates(found.fidelity, self.settings)) if found.fidelity else proof
 
     def _refused(self, reference: "Reference") -> Proof:
         """What the gates say of the plainest CPU engine, where none may serve."""
@@ -195,8 +194,9 @@ class Prover:
         name = f"{built.builder} {built.precision}"
         with self.telling.part(f"comparing the videos of {name} with the reference's") as count:
             found = fidelity(self.folder, engine, self.requests, reference, BATCHES[1:], count)
-        self.telling.tell(_said(name, _gates(found, self.settings)))
-        return _judged(built, found, self.settings)
+        report = _gates(found, self.settings)
+        self.telling.tell(_said(name, report))
+        return _judged(built, report)
 
     def _reference(self) -> "Reference":
         from videogen.engines.fidelity import reference_frames

@@ -124,10 +124,11 @@ class Entering:
     # Where the store is called
 
     def _submit_all(self, wanted: Sequence[Wanted]) -> list[Submission | Exception]:
-        new: list[NewRequest | Exception] = []
+        new, beside = list[NewRequest | Exception](), list[AcceptedRequest]()
         for one in wanted:
-            beside = [other.accepted for other in new if isinstance(other, NewRequest)]
-            new.append(attempted(partial(self._prepare, one, beside)))
+            new.append(prepared := attempted(partial(self._prepare, one, beside)))
+            if isinstance(prepared, NewRequest):
+                beside.append(prepared.accepted)
         receipts = iter(self.store.submit_all([one for one in new if isinstance(one, NewRequest)]))
 
         def told(one: NewRequest | Exception) -> Submission | Exception:

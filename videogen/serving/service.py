@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videogen.errors import Draining, EngineUnavailable, InvalidRequest, RecordNotFound, SessionNotFound
@@ -69,6 +69,7 @@ class Service:
         self.looking = Looking(self.store, self.admission, limits.price_per_hour)
         self.forking = Forking(maker, self.looking, self.call)
         self.watching = Watching(maker, self.looking, self.call)
+        self.watch = self.watching.watch
         self.entering = Entering(maker, self.admission, self.watching, self.calls, self.observer, wishes)
 
     async def submit(
@@ -179,18 +180,6 @@ class Service:
         model = record.label if record.version_digest in self.versions.loaded else old.model
         metadata = {**old.metadata, REMIXED_FROM: job_id}
         return await self.submit(fields | {"prompt": prompt, "metadata": metadata, "model": model}, caller)
-
-    def watch(
-        self,
-        job_id: str,
-        caller: Caller,
-        last: VideoJob | None = None,
-        *,
-        with_place: bool = True,
-        with_progress: bool = True,
-    ) -> AsyncGenerator[VideoJob]:
-        """The job now and at every change, until its end: see `Watching.watch`."""
-        return self.watching.watch(job_id, caller, last, with_place=with_place, with_progress=with_progress)
 
     async def content(self, job_id: str, caller: Caller) -> Content:
         """A finished job's video. Raises StoreConflict while there is none, RecordExpired when it is gone."""

@@ -18,12 +18,8 @@ def attempted(call: Callable[[], T]) -> T | Exception:
 
 def attempted_in_block(call: Callable[[], T]) -> T | Exception:
     """As `attempted`, in a block of writes. Raises StoreUnavailable, which takes back the whole of it."""
-    try:
-        return call()
-    except StoreUnavailable:
-        raise
-    except Exception as error:
-        return error
+    outcome = attempted(call)
+    return given(outcome) if isinstance(outcome, StoreUnavailable) else outcome
 
 
 def given(outcome: T | Exception) -> T:

@@ -126,9 +126,8 @@ class RequestQueue:
         On its list may also stand one that was asked otherwise meanwhile, and ended by another generation.
         """
         settled = self._settled(self._read(request_ids), {generation.key: generation})
-        ended = [record for record, _ in settled if record is not None and not record.is_live]
-        of_it = [one for one in ended if one.generation == generation.key and one.accepted is not None]
-        return [one for one in of_it if one.video in (None, generation.video)]
+        ended = (record for record, _ in settled if record is not None and not record.is_live and record.accepted)
+        return [one for one in ended if one.generation == generation.key and one.video in (None, generation.video)]
 
     def _resolved(self, records: Sequence[RequestRecord | None]) -> list[Resolved]:
         keys = list(dict.fromkeys(record.generation for record in records if record and record.is_live))
